@@ -1,0 +1,107 @@
+"""A verb of the queue as a value: what to send to Redis and how to read the answer.
+
+The core builds calls and never touches a socket; a driver (``elkmq._sync.link``, ``elkmq._aio.link``, the Kombu
+transport's poller) sends them. So each verb is written once and every driver behaves the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+Arg = bytes | str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua file of ``elkmq/lua``. Its SHA-1 is its version: two releases never overwrite each other's scripts."""
+
+    name: str
+    source: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """Return the script of ``elkmq/lua/NAME.lua``, each ``--- include NAME`` line replaced by ``lua/include/NAME.lua``.
+
+    An include may include others; each is inserted once, in the order of first mention.
+    """
+    source = _expand((resources.files("elkmq") / "lua" / f"{name}.lua").read_text("utf-8"), set())
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def _expand(text: str, seen: set[str]) -> str:
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("--- include "):
+            name = line.removeprefix("--- include ").strip()
+            if name not in seen:
+                seen.add(name)
+                path = resources.files("elkmq") / "lua" / "include" / f"{name}.lua"
+                lines.append(_expand(path.read_text("utf-8"), seen))
+        elif line.strip() and not line.lstrip().startswith("--"):
+            lines.append(line.strip())
+    return "\n".join(lines) + "\n"
+
+
+def bulk(value: Arg) -> bytes:
+    """Encode one argument as a RESP bulk string."""
+    data = value if type(value) is bytes else str(value).encode()
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One command for the server.
+
+    ``parse`` reads a reply that is not an error; ``retry`` says that sending it again after a lost reply changes nothing
+    more (every script is written so, unless its header says otherwise); ``block`` is how long, in seconds, the server may
+    hold the reply back (0.0: it answers at once).
+    """
+
+    parse: Callable[[Any], T]
+    command: tuple[Arg, ...]
+    script: Script | None = None
+    retry: bool = True
+    block: float = 0.0
+    prefix: bytes = b""
+    """Bulk strings already encoded (command name, SHA, key count, constant keys) that come before ``command``'s."""
+    prefix_count: int = 0
+
+    def packed(self) -> bytes:
+        """The call in RESP, as it goes over the socket."""
+        args = self.command
+        return b"*%d\r\n%b%b" % (self.prefix_count + len(args), self.prefix, b"".join(map(bulk, args)))
+
+
+class Prepared(Generic[T]):
+    """A script bound to its keys: everything of the command that never changes, encoded once.
+
+    Calling it with the arguments that do change gives the `Call`.
+    """
+
+    __slots__ = ("_count", "_keys", "_parse", "_prefix", "_retry", "_script")
+
+    def __init__(self, name: str, keys: tuple[bytes, ...], parse: Callable[[Any], T], *, retry: bool = True) -> None:
+        self._script = script(name)
+        self._keys = keys
+        self._parse = parse
+        self._retry = retry
+        self._prefix = b"".join(map(bulk, ("EVALSHA", self._script.sha, len(keys), *keys)))
+        self._count = 3 + len(keys)
+
+    def __call__(self, *args: Arg, parse: Callable[[Any], T] | None = None) -> Call[T]:
+        return Call(parse or self._parse, args, self._script, self._retry, 0.0, self._prefix, self._count)
+
+
+def command(
+    *parts: Arg, parse: Callable[[Any], T], retry: bool = True, block: float = 0.0
+) -> Call[T]:
+    """A plain Redis command as a call."""
+    return Call(parse, parts, None, retry, block)
