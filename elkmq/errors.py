@@ -227,7 +227,7 @@ _CODE_BY_CLASS = {
 _CODE = re.compile(r"(?:^|[:\s]-?)(ELKMQ_[A-Z_]+|" + "|".join(c for c in _BY_CODE if c[:6] != "ELKMQ_") + r")(?:\s+|:|$)")
 _SCRIPT_PLACE = re.compile(r",? ?(?:script: [0-9a-f]{40}, on )?@user_script:\s?\d+\.?:?|\(call to f_[0-9a-f]{40}\):? ?")
 # Such a reply quotes the command's arguments: a payload, or the password of AUTH and HELLO.
-_QUOTED_ARGS = re.compile(r",? with args beginning with:?.*", re.S)
+_QUOTED_ARGS = re.compile(r",? with args beginning with:?.*", re.DOTALL)
 
 
 def translate(
