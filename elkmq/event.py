@@ -1,0 +1,298 @@
+"""Events, and their form on the wire, which is elk-mq 0.1's byte for byte (docs/elk-mq-0.1-wire.md).
+
+An event is the JSON object ::
+
+    {"request_uuid":<unsigned 128-bit integer>,"timeout":<seconds>,"action":"<text>","payload":"<text>" or null}
+
+with its fields in that order, without spaces, its text as UTF-8 with nothing escaped that JSON does not require.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from json.encoder import encode_basestring
+from typing import Any, Final, NamedTuple, NoReturn, cast, final
+from uuid import UUID
+
+from elkmq.errors import InvalidEvent, JSONParseError
+
+__all__ = ["MAX_EVENT_BYTES", "MAX_TIMEOUT", "ServiceEvent", "TimestampedEvent"]
+
+MAX_TIMEOUT: Final = 65_535
+"""The longest timeout of an event in seconds: the wire format has 16 bits for it."""
+
+MAX_EVENT_BYTES: Final = 512 * 1024 * 1024
+"""The most bytes of JSON one event may take: Redis' default ``proto-max-bulk-len``."""
+
+_VERSION_4 = 0x4000_8000_0000_0000_0000
+_NOT_VERSION_4 = ~0xF000_C000_0000_0000_0000
+
+
+@final
+class ServiceEvent:
+    """What one program tells another: an action, and perhaps data. Immutable, hashable, equal by value.
+
+    :param timeout: whole seconds from 1 to 65535, counted from the enqueue: how long anybody waits for a response
+    :param action: any text that means something to the consumer; may be empty
+    :param payload: any text, or None; by convention JSON or another format both sides agreed on
+    :param uuid: identifies the request and its response; a new random one (version 4) unless given
+    :raises InvalidEvent: (a `ValueError`) for a value that an event cannot carry; nothing was sent
+    """
+
+    __slots__ = ("_id", "action", "payload", "timeout")
+    __match_args__ = ("timeout", "action", "payload")
+
+    _id: Final[int]  # type: ignore[misc]
+    timeout: Final[int]  # type: ignore[misc]  # set through the slots, since __setattr__ refuses
+    """Whole seconds, from 1 to 65535."""
+    action: Final[str]  # type: ignore[misc]
+    """What is asked for, or what happened."""
+    payload: Final[str | None]  # type: ignore[misc]
+    """The data, or None."""
+
+    def __init__(self, timeout: int, action: str, payload: str | None = None, *, uuid: UUID | None = None) -> None:
+        if type(timeout) is not int:
+            timeout = _whole(timeout)
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise InvalidEvent(f"timeout is {_short(timeout)}; nothing was sent; give whole seconds from 1 to 65535.")
+        if type(action) is not str or not action.isascii():
+            action = _text("action", action)
+        if payload is not None:
+            if type(payload) is not str or not payload.isascii():
+                payload = _text("payload", payload)
+            if len(payload) > MAX_EVENT_BYTES:
+                raise _too_large(len(payload))
+        if uuid is None:
+            number = int.from_bytes(os.urandom(16), "big") & _NOT_VERSION_4 | _VERSION_4
+        elif isinstance(uuid, UUID):
+            number = uuid.int
+        else:
+            raise InvalidEvent(f"uuid is {type(uuid).__name__}; nothing was sent; give a uuid.UUID or leave it out.")
+        _set_id(self, number)
+        _set_timeout(self, timeout)
+        _set_action(self, action)
+        _set_payload(self, payload)
+
+    @property
+    def uuid(self) -> UUID:
+        """What identifies the request; its response has the same."""
+        return UUID(int=self._id)
+
+    @property
+    def request_uuid(self) -> int:
+        """The uuid as it stands on the wire: an unsigned 128-bit integer."""
+        return self._id
+
+    @classmethod
+    def create_response(
+        cls, event: ServiceEvent, action: str, payload: str | None = None, timeout: int | None = None
+    ) -> ServiceEvent:
+        """Make an event that answers ``event``: with its uuid and, unless another is given, its timeout."""
+        if not isinstance(event, ServiceEvent):
+            raise InvalidEvent(f"cannot answer a {type(event).__name__}; nothing was sent; give the ServiceEvent.")
+        response = cls(event.timeout if timeout is None else timeout, action, payload, uuid=_NIL)
+        _set_id(response, event._id)
+        return response
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """Return ``uuid`` (as hyphenated text), ``timeout``, ``action`` and ``payload``, as elk-mq's does."""
+        return {"uuid": str(self.uuid), "timeout": self.timeout, "action": self.action, "payload": self.payload}
+
+    def to_json(self) -> bytes:
+        """Return the event in its wire form.
+
+        :raises InvalidEvent: where it takes more than `MAX_EVENT_BYTES`
+        """
+        payload = self.payload
+        data = (
+            f'{{"request_uuid":{self._id},"timeout":{self.timeout},"action":{encode_basestring(self.action)},'
+            f'"payload":{"null" if payload is None else encode_basestring(payload)}}}'
+        ).encode()
+        if len(data) > MAX_EVENT_BYTES:
+            raise _too_large(len(data))
+        return data
+
+    @staticmethod
+    def from_json(data: bytes) -> ServiceEvent:
+        """Read an event from its wire form.
+
+        As strict as elk-mq 0.1 (types, ranges, a field given twice; unknown fields are skipped, an absent payload is
+        None), and stricter in two: a timeout of 0 and an array in place of the object are refused.
+
+        :raises JSONParseError: saying what is wrong with it
+        """
+        text = _decoded(data)
+        pairs = _parsed(text)
+        # The order every writer uses, known before the general case: half the cost of a dict and four look-ups.
+        if type(pairs) is _Pairs and len(pairs) == 4:
+            (k1, number), (k2, timeout), (k3, action), (k4, payload) = pairs
+            if k1 != "request_uuid" or k2 != "timeout" or k3 != "action" or k4 != "payload":
+                number, timeout, action, payload = _fields(pairs)
+        else:
+            number, timeout, action, payload = _fields(pairs)
+        if type(number) is not int or number < 0 or number >> 128:
+            raise _not_an_event(f"request_uuid is {_short(number)}, not an unsigned 128-bit integer")
+        if type(timeout) is not int or not 0 < timeout <= MAX_TIMEOUT:
+            raise _not_an_event(f"timeout is {_short(timeout)}, not whole seconds from 1 to 65535")
+        if type(action) is not str:
+            raise _not_an_event(f"action is {_short(action)}, not text")
+        if payload is not None and type(payload) is not str:
+            raise _not_an_event(f"payload is {_short(payload)}, neither text nor null")
+        if "\\u" in text and not (_encodable(action) and (payload is None or _encodable(payload))):
+            raise _not_an_event("its text has half a surrogate pair")
+        event = _new(ServiceEvent)  # what __init__ checks has been checked
+        _set_id(event, number)
+        _set_timeout(event, timeout)
+        _set_action(event, action)
+        _set_payload(event, payload)
+        return event
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ServiceEvent):
+            return NotImplemented
+        return (
+            self._id == other._id
+            and self.timeout == other.timeout
+            and self.action == other.action
+            and self.payload == other.payload
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._id, self.timeout, self.action, self.payload))
+
+    def __repr__(self) -> str:
+        fields = f"timeout={self.timeout}, action={self.action!r}, payload={self.payload!r}, uuid={self.uuid!r}"
+        return f"ServiceEvent({fields})"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"an event cannot be changed: make a new ServiceEvent with another {name}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"an event cannot be changed: it keeps its {name}")
+
+    def __reduce__(self) -> tuple[Callable[..., ServiceEvent], tuple[object, ...]]:
+        return _again, (self.timeout, self.action, self.payload, self.uuid)
+
+
+class TimestampedEvent(NamedTuple):
+    """An event and when it was enqueued."""
+
+    timestamp: int
+    """Redis' clock at the enqueue, in milliseconds since 1970."""
+    event: ServiceEvent
+    """The event itself."""
+
+
+_Setter = Callable[[ServiceEvent, Any], None]
+_set_id: _Setter = ServiceEvent.__dict__["_id"].__set__
+_set_timeout: _Setter = ServiceEvent.__dict__["timeout"].__set__
+_set_action: _Setter = ServiceEvent.__dict__["action"].__set__
+_set_payload: _Setter = ServiceEvent.__dict__["payload"].__set__
+_new: Callable[[type[ServiceEvent]], ServiceEvent] = object.__new__
+
+_NIL = UUID(int=0)
+_SPACE = " \t\n\r"
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON with its keys in order and as often as they came, to tell it from an array."""
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_scan = cast(
+    "Callable[[str, int], tuple[Any, int]]",
+    json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_no_constant).scan_once,  # type: ignore[attr-defined]
+)
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError:
+        raise _not_an_event("it is not UTF-8") from None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        found, end = _scan(text, 0 if text[:1] == "{" else len(text) - len(text.lstrip(_SPACE)))
+    except StopIteration:
+        raise _not_an_event("it is not JSON") from None
+    except RecursionError:
+        raise _not_an_event("it is nested too deeply") from None
+    except ValueError as exc:
+        raise _not_an_event(f"it is not JSON ({_short(exc)})") from None
+    if end != len(text) and text[end:].strip(_SPACE):
+        raise _not_an_event("something follows the object")
+    return found
+
+
+def _fields(found: object) -> tuple[Any, Any, Any, Any]:
+    """Pick the four fields from an object, in whatever order and with whatever else they came."""
+    if type(found) is not _Pairs:
+        raise _not_an_event(f"it is {_short(found)}, not an object")
+    known: dict[str, Any] = {}
+    for key, value in found:
+        if key in ("request_uuid", "timeout", "action", "payload"):
+            if key in known:
+                raise _not_an_event(f"field {key} is there twice")
+            known[key] = value
+    known.setdefault("payload", None)
+    for key in ("request_uuid", "timeout", "action"):
+        if key not in known:
+            raise _not_an_event(f"field {key} is missing")
+    return known["request_uuid"], known["timeout"], known["action"], known["payload"]
+
+
+def _again(timeout: int, action: str, payload: str | None, uuid: UUID) -> ServiceEvent:
+    return ServiceEvent(timeout, action, payload, uuid=uuid)
+
+
+def _whole(timeout: object) -> int:
+    """Take a number that is not exactly an `int` but counts as one, as NumPy's do; a bool does not."""
+    if not isinstance(timeout, bool):
+        try:
+            return int(timeout.__index__())  # type: ignore[attr-defined]
+        except (AttributeError, TypeError):
+            pass
+    raise InvalidEvent(f"timeout is {_short(timeout)}; nothing was sent; give whole seconds from 1 to 65535 as an int.")
+
+
+def _text(field: str, value: object) -> str:
+    """Return the text as plain `str`, sure that UTF-8 can encode it."""
+    if not isinstance(value, str):
+        raise InvalidEvent(f"{field} is {type(value).__name__}, not text; nothing was sent; give a str.")
+    value = str.__str__(value)
+    if not _encodable(value):
+        raise InvalidEvent(f"{field} has half a surrogate pair; nothing was sent; give text that UTF-8 can encode.")
+    return value
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _too_large(size: int) -> InvalidEvent:
+    return InvalidEvent(
+        f"the event takes {size:,} bytes and Redis takes at most {MAX_EVENT_BYTES:,}; nothing was sent; "
+        "keep the data elsewhere and send where it is."
+    )
+
+
+def _not_an_event(why: str) -> JSONParseError:
+    return JSONParseError(f"the entry is not an event in elk-mq's JSON form: {why}; correct its producer.")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 130:
+        return f"a number of {value.bit_length()} bits"
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"
