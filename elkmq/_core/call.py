@@ -16,6 +16,9 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 Arg = bytes | str | int
 
+DOING = "run the command"
+FATE = "it is not known whether the server carried it out"
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -73,6 +76,10 @@ class Call(Generic[T]):
     prefix: bytes = b""
     """Bulk strings already encoded (command name, SHA, key count, constant keys) that come before ``command``'s."""
     prefix_count: int = 0
+    doing: str = DOING
+    """What the call does, for errors, to follow "could not": ``enqueue the event``."""
+    fate: str = FATE
+    """What became of the message if the reply is lost for good, for errors."""
 
     def packed(self) -> bytes:
         """The call in RESP, as it goes over the socket."""
@@ -86,10 +93,21 @@ class Prepared(Generic[T]):
     Calling it with the arguments that do change gives the `Call`.
     """
 
-    __slots__ = ("_count", "_keys", "_parse", "_prefix", "_retry", "_script")
+    __slots__ = ("_count", "_doing", "_fate", "_keys", "_parse", "_prefix", "_retry", "_script")
 
-    def __init__(self, name: str, keys: tuple[bytes, ...], parse: Callable[[Any], T], *, retry: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        keys: tuple[bytes, ...],
+        parse: Callable[[Any], T],
+        *,
+        retry: bool = True,
+        doing: str = DOING,
+        fate: str = FATE,
+    ) -> None:
         self._script = script(name)
+        self._doing = doing
+        self._fate = fate
         self._keys = keys
         self._parse = parse
         self._retry = retry
@@ -97,11 +115,16 @@ class Prepared(Generic[T]):
         self._count = 3 + len(keys)
 
     def __call__(self, *args: Arg, parse: Callable[[Any], T] | None = None) -> Call[T]:
-        return Call(parse or self._parse, args, self._script, self._retry, 0.0, self._prefix, self._count)
+        return Call(parse or self._parse, args, self._script, self._retry, 0.0, self._prefix, self._count, self._doing, self._fate)
 
 
 def command(
-    *parts: Arg, parse: Callable[[Any], T], retry: bool = True, block: float = 0.0
+    *parts: Arg,
+    parse: Callable[[Any], T],
+    retry: bool = True,
+    block: float = 0.0,
+    doing: str = DOING,
+    fate: str = FATE,
 ) -> Call[T]:
     """A plain Redis command as a call."""
-    return Call(parse, parts, None, retry, block)
+    return Call(parse, parts, None, retry, block, doing=doing, fate=fate)

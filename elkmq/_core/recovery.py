@@ -1,0 +1,98 @@
+"""What a failure means for the call it hit, and how long to wait before the next attempt. No I/O."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from enum import Enum
+
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+
+MAX_SENDINGS = 8
+"""How often a call is sent again because the server lost its script; then somebody keeps flushing them."""
+
+
+class Failure(Enum):
+    """What became of a call, and of the connection, after an exception."""
+
+    ANSWER = "the server said no; that is the call's answer"
+    NO_SCRIPT = "not carried out: the server does not know the script; load it and send the call again"
+    NOT_NOW = "not carried out: this server cannot at present, or is the wrong one; look again and send again"
+    BROKEN = "the connection is broken or mute; the call may have been carried out"
+
+
+_NOT_NOW = (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ReadOnlyError,
+    TryAgainError,
+)
+# Replies that redis-py has no class for, and those of Redis 6 from inside a script, which come as one text.
+_NOT_NOW_WORDS = ("BUSY ", "UNBLOCKED ", "-READONLY ", "-LOADING ", "-MASTERDOWN ", "-CLUSTERDOWN ", "-TRYAGAIN ")
+
+
+def judge(error: BaseException) -> Failure:
+    """What an exception of redis-py's ``read_response`` says about the call that it answers."""
+    if isinstance(error, NoScriptError):
+        return Failure.NO_SCRIPT
+    if isinstance(error, _NOT_NOW):
+        return Failure.NOT_NOW
+    if isinstance(error, ResponseError):
+        text = str(error)
+        return Failure.NOT_NOW if any(word in text for word in _NOT_NOW_WORDS) else Failure.ANSWER
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return Failure.ANSWER
+    return Failure.BROKEN
+
+
+def hopeless(error: BaseException) -> bool:
+    """Whether an error at connecting will be the same at the next attempt: a wrong password, a certificate not trusted."""
+    if judge(error) is Failure.ANSWER:
+        return True
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+class Backoff:
+    """Waiting times between attempts: none before the first, then doubling up to a second, each with jitter.
+
+    The jitter keeps a thousand clients of a restarted server from coming back in the same millisecond.
+    """
+
+    __slots__ = ("_attempts",)
+    FIRST = 0.02
+    LONGEST = 1.0
+
+    def __init__(self) -> None:
+        self._attempts = 0
+
+    def delay(self) -> float:
+        """Seconds to wait before the attempt that comes now."""
+        attempts, self._attempts = self._attempts, self._attempts + 1
+        if not attempts:
+            return 0.0
+        longest = min(self.LONGEST, self.FIRST * 2.0 ** min(attempts, 16))
+        return random.uniform(longest / 2, longest)  # noqa: S311 - not for secrets
+
+    def reset(self) -> None:
+        """A server answered: the next attempt is a first one again."""
+        self._attempts = 0
