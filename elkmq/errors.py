@@ -12,9 +12,9 @@
     ├── DequeueError                 an event could not be handed out
     ├── JSONDumpError                a value cannot be written as JSON
     ├── JSONParseError               an entry cannot be read as an event
-    ├── QueueNameError (ValueError)  \\
-    ├── InvalidEvent (ValueError)     } the caller's mistake, found before anything is sent
-    ├── InvalidOption (ValueError)   /
+    ├── QueueNameError (ValueError)  the caller's mistake, found before anything is sent
+    ├── InvalidEvent (ValueError)    ... a value that an event cannot carry
+    ├── InvalidOption (ValueError)   ... an option, argument or url that makes no sense
     ├── ServerConnectionError (ConnectionError)   refused, broken, too slow, still loading
     ├── AuthenticationError          wrong or missing password, or a missing ACL permission
     ├── EmbeddedServerError          the embedded server cannot be had or did not start
@@ -27,6 +27,8 @@
 
 Each message is one sentence: what happened, what became of the message, what to do. No message holds a password.
 """
+
+# ruff: noqa: N818  (EmptyQueue, TimeoutExpired: the README's names; ours follow them)
 
 from __future__ import annotations
 
@@ -91,7 +93,7 @@ class EnqueueError(EventQueueError):
 
 
 class QueueFull(EnqueueError):
-    """The queue is at its maximum length and set to reject. The event is not in the queue; try later, or raise the limit."""
+    """The queue is at its maximum length and set to reject. The event is not in it; try later, or raise the limit."""
 
 
 class DequeueError(EventQueueError):
@@ -121,7 +123,7 @@ class InvalidOption(EventQueueError, ValueError):
 class ServerConnectionError(EventQueueError, ConnectionError):
     """The server cannot be reached: refused, broken off, too slow to answer, or still loading its data.
 
-    The message says what became of the event. Every step may be repeated: a retry of the same event adds no second entry.
+    The message says what became of the event. A retry of the same event adds no second entry.
     """
 
 
@@ -153,18 +155,22 @@ class ServerTooOld(ServerError):
 
 
 class WrongKeyType(ServerError):
-    """A key that should be the queue's is of another type: another program uses that name. Choose another queue name."""
+    """A key that should be the queue's is of another type: another program uses that name. Choose another name."""
 
 
 class FormatTooNew(ServerError):
     """The queue was laid out by a newer release of ElkMQ. Nothing was changed; upgrade this program."""
 
 
+_LONGEST = 200  # characters of a foreign text in a message
 _UNCHANGED = "nothing was changed"
+_LATER = "try again in a moment"
+_NEWER = "use Redis 6.0 or Valkey 8 or newer, and rename no commands"
+_OTHER_NAME = "another program uses that name: choose another queue name"
 
-# Code in an error reply -> error, what happened, what became of the message ("" if the code leaves that open: the caller
-# knows), what to do. {text} is what the reply says after the code.
-_BY_CODE: dict[str, tuple[type[EventQueueError], str, str, str]] = {
+# Code of an error reply, or (in lower case) of another failure -> error, what happened, what became of the message (""
+# if the code leaves that open: the caller knows), what to do. {text} is what the reply says after its code.
+_KINDS: dict[str, tuple[type[EventQueueError], str, str, str]] = {
     "ELKMQ_LEASE_LOST": (LeaseLost, "the lease was lost: {text}", _UNCHANGED, "stop working on this delivery"),
     "ELKMQ_CONSUMER_GONE": (
         LeaseLost, "this consumer was declared dead: {text}", "its deliveries went back to the queue",
@@ -173,12 +179,11 @@ _BY_CODE: dict[str, tuple[type[EventQueueError], str, str, str]] = {
         QueueFull, "the queue is full: {text}", "the event is not in the queue", "try later or raise the limit"),
     "ELKMQ_FORMAT": (
         FormatTooNew, "a newer release of ElkMQ laid out this queue: {text}", _UNCHANGED, "upgrade this program"),
-    "ELKMQ_WRONG_KEY": (
-        WrongKeyType, "a key of the queue is of another type: {text}", "",
-        "another program uses that name: choose another queue name"),
-    "WRONGTYPE": (
-        WrongKeyType, "a key of the queue holds another type of value", "",
-        "another program uses that name: choose another queue name"),
+    "ELKMQ_WRONG_KEY": (WrongKeyType, "a key of the queue is of another type: {text}", "", _OTHER_NAME),
+    "ELKMQ_SERVES_ORIGINAL": (
+        DequeueError, "the queue is set to serve consumers of elk-mq 0.1", _UNCHANGED,
+        "consume it with elk-mq 0.1, or change the queue's setting"),
+    "WRONGTYPE": (WrongKeyType, "a key of the queue holds another type of value", "", _OTHER_NAME),
     "OOM": (
         ServerOutOfMemory, "{server} is out of memory (maxmemory)", _UNCHANGED,
         "raise maxmemory or let consumers catch up, then try again"),
@@ -190,44 +195,92 @@ _BY_CODE: dict[str, tuple[type[EventQueueError], str, str, str]] = {
         ServerReadOnly, "{server} takes no writes because it has too few replicas", _UNCHANGED,
         "bring its replicas back"),
     "NOAUTH": (AuthenticationError, "{server} wants a password", _UNCHANGED, "put user and password into the url"),
-    "WRONGPASS": (
-        AuthenticationError, "{server} refused the user or password", _UNCHANGED, "correct them in the url"),
+    "WRONGPASS": (AuthenticationError, "{server} refused the user or password", _UNCHANGED, "correct them in the url"),
+    "login": (AuthenticationError, "{server} refused the login: {text}", _UNCHANGED, "correct the url"),
+    "DENIED": (
+        AuthenticationError, "{server} is in protected mode and takes no connection from here", _UNCHANGED,
+        "give it a password, and put that into the url"),
     "NOPERM": (
         AuthenticationError, "the ACL of {server} does not permit it: {text}", _UNCHANGED,
         "give the user the commands and keys that the documentation lists"),
-    "LOADING": (
-        ServerConnectionError, "{server} is still loading its data", _UNCHANGED, "try again in a moment"),
-    "BUSY": (
-        ServerConnectionError, "{server} is busy with another program's script", _UNCHANGED, "try again in a moment"),
-    "CLUSTERDOWN": (ServerConnectionError, "the cluster is down: {text}", _UNCHANGED, "try again in a moment"),
-    "MASTERDOWN": (
-        ServerConnectionError, "{server} has lost its primary", _UNCHANGED, "try again in a moment"),
-    "TRYAGAIN": (
-        ServerConnectionError, "the cluster is moving the queue's slot", _UNCHANGED, "try again in a moment"),
+    "LOADING": (ServerConnectionError, "{server} is still loading its data", _UNCHANGED, _LATER),
+    "BUSY": (ServerConnectionError, "{server} is busy with another program's script", _UNCHANGED, _LATER),
+    "CLUSTERDOWN": (ServerConnectionError, "the cluster is down: {text}", _UNCHANGED, _LATER),
+    "MASTERDOWN": (ServerConnectionError, "{server} has lost its primary", _UNCHANGED, _LATER),
+    "TRYAGAIN": (ServerConnectionError, "the cluster is moving the queue's slot", _UNCHANGED, _LATER),
     "CROSSSLOT": (
         ServerError, "the keys are in different slots of the cluster", _UNCHANGED, "report this as a bug of ElkMQ"),
-    "NOPROTO": (ServerTooOld, "{server} is too old", _UNCHANGED, "use Redis 6.0 or Valkey 8 or newer"),
+    "NOPROTO": (ServerTooOld, "{server} is too old", _UNCHANGED, _NEWER),
+    "old": (ServerTooOld, "{server} lacks a command: {text}", _UNCHANGED, _NEWER),
+    "database": (
+        InvalidOption, "{server} has no such database", _UNCHANGED, "correct the number at the end of the url"),
+    "refused": (
+        ServerConnectionError, "{server} cannot be reached: {text}", _UNCHANGED,
+        "check the address and that the server runs, then try again"),
+    "slow": (
+        ServerConnectionError, "{server} did not answer in time", "", "check server and network, then try again"),
+    "broken": (
+        ServerConnectionError, "the connection to {server} broke: {text}", "",
+        "check that the server runs, then try again"),
 }  # fmt: skip
 
-# redis-py cuts the code off the text and raises a class instead. Looked up by class name along the class's bases, since
-# the set of classes differs from release to release.
-_CODE_BY_CLASS = {
-    "OutOfMemoryError": "OOM",
-    "ReadOnlyError": "READONLY",
-    "NoPermissionError": "NOPERM",
-    "BusyLoadingError": "LOADING",
-    "MasterDownError": "MASTERDOWN",
-    "ClusterDownError": "CLUSTERDOWN",
-    "TryAgainError": "TRYAGAIN",
-    "ClusterCrossSlotError": "CROSSSLOT",
-}
+# Failures known by their words, in lower case: redis-py has cut the code off, or there never was one.
+_WORDS = (
+    ("invalid username-password", "WRONGPASS"),
+    ("invalid password", "WRONGPASS"),
+    ("authentication required", "NOAUTH"),
+    ("client already authenticated", "NOAUTH"),
+    ("acl failure in script", "NOPERM"),
+    ("can't run this command or subcommand", "NOPERM"),
+    ("unknown command", "old"),
+    ("unknown redis command", "old"),
+    ("db index is out of range", "database"),
+    ("invalid database", "database"),
+    ("max number of clients", "refused"),
+    ("too many connections", "refused"),
+    ("connecting to", "refused"),
+    ("connect call failed", "refused"),
+    ("cannot be connected", "refused"),
+    ("no master found", "refused"),
+    ("no slave found", "refused"),
+)
 
-# Up to Redis 6.2 an error inside a script comes as "ERR Error running script (call to f_…): @user_script:12: -OOM …"
-# and a pipeline of redis-py puts "Command # 1 (…) of pipeline caused error: " before it.
-_CODE = re.compile(r"(?:^|[:\s]-?)(ELKMQ_[A-Z_]+|" + "|".join(c for c in _BY_CODE if c[:6] != "ELKMQ_") + r")(?:\s+|:|$)")
-_SCRIPT_PLACE = re.compile(r",? ?(?:script: [0-9a-f]{40}, on )?@user_script:\s?\d+\.?:?|\(call to f_[0-9a-f]{40}\):? ?")
-# Such a reply quotes the command's arguments: a payload, or the password of AUTH and HELLO.
-_QUOTED_ARGS = re.compile(r",? with args beginning with:?.*", re.DOTALL)
+# Failures known by their class or one of its bases: by name, because the set differs between redis-py 5.3 and 8, and
+# because redis-py, asyncio and Python each have their own ConnectionError and TimeoutError. More special ones first.
+_CLASSES = (
+    ("OutOfMemoryError", "OOM"),
+    ("ReadOnlyError", "READONLY"),
+    ("NoPermissionError", "NOPERM"),
+    ("BusyLoadingError", "LOADING"),
+    ("MasterDownError", "MASTERDOWN"),
+    ("ClusterDownError", "CLUSTERDOWN"),
+    ("TryAgainError", "TRYAGAIN"),
+    ("ClusterCrossSlotError", "CROSSSLOT"),
+    ("AuthenticationError", "login"),
+    ("AuthenticationWrongNumberOfArgsError", "login"),
+    ("AuthorizationError", "login"),
+    ("ExternalAuthProviderError", "login"),
+    ("ConnectionRefusedError", "refused"),
+    ("FileNotFoundError", "refused"),
+    ("gaierror", "refused"),
+    ("RedisClusterException", "refused"),
+    ("TimeoutError", "slow"),
+    ("ConnectionError", "broken"),
+    ("ClusterError", "broken"),
+    ("OSError", "broken"),
+    ("EOFError", "broken"),
+)
+
+# Up to Redis 6.2 an error inside a script comes as "Error running script (call to f_…): @user_script:12: -OOM …".
+_CODE = re.compile(rf"(?:^|[:\s]-?)(ELKMQ_[A-Z_]+|{'|'.join(k for k in _KINDS if k.isupper())})(?:\s+|:|$)")
+_SCRIPT_PLACE = re.compile(
+    r",? ?(?:script: \w{40}, on )?@user_script:\s?\d+\.?:?|Error running script |\(call to f_\w{40}\):? ?"
+)
+_SOCKET_PLACE = re.compile(r"^Error -?\d+ (?:while )?(?:connecting to|writing to|reading from) \S+\. ")
+# Both quote a command's arguments: a payload, or the password of AUTH and HELLO. The second is redis-py's.
+_QUOTED_ARGS = re.compile(
+    r",? with args beginning with:?.*|^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL
+)
 
 
 def translate(
@@ -242,7 +295,7 @@ def translate(
 
     The caller raises the result ``from exc``. An `EventQueueError` comes back as it is.
 
-    :param server: the server in words, without secrets: ``127.0.0.1:6379/0`` (see `elkmq._core.url.sanitised`)
+    :param server: the server in words, without secrets: ``127.0.0.1:6379/0`` (see `elkmq._core.url`)
     :param doing: what was tried, to follow "could not": ``enqueue the event``
     :param fate: a clause on what became of the message where the error leaves that open, as a lost reply does:
         ``it is not known whether the event was enqueued``; where the server refused, the message says so instead
@@ -250,75 +303,25 @@ def translate(
     """
     if isinstance(exc, EventQueueError):
         return exc
-    text = str(exc)
-    if (cut := _QUOTED_ARGS.search(text)) is not None:
-        text = text[: cut.start()]
-        exc.args = (text,)  # the chained exception is printed too
+    text = _QUOTED_ARGS.sub("", str(exc))
+    if text != str(exc):
+        exc.args = (text,)  # a traceback shows the chained exception too
     found = _CODE.search(text)
-    code = found.group(1) if found else _code_of_class(exc, text)
-    rest = _tidy(text[found.end() :] if found else text)
-    if code in _BY_CODE:
-        kind, what, known, todo = _BY_CODE[code]
-        return _error(kind, doing, what.format(server=server, text=rest or code), known or fate, todo)
-    if code == "AUTH":
-        return _error(AuthenticationError, doing, f"{server} refused the login: {rest}", _UNCHANGED,
-                      "correct user and password in the url")  # fmt: skip
-    if code == "OLD":
-        return _error(ServerTooOld, doing, f"{server} lacks a command: {rest}", _UNCHANGED,
-                      "use Redis 6.0 or Valkey 8 or newer, and rename no commands")  # fmt: skip
-    if code == "REFUSED":
-        return _error(ServerConnectionError, doing, f"{server} cannot be reached: {rest}", _UNCHANGED,
-                      "check the address and that the server runs, then try again")  # fmt: skip
-    if code == "SLOW":
-        return _error(ServerConnectionError, doing, f"{server} did not answer in time", fate,
-                      "check server and network, then try again")  # fmt: skip
-    if code == "BROKEN":
-        return _error(ServerConnectionError, doing, f"the connection to {server} broke: {rest}", fate,
-                      "check that the server runs, then try again")  # fmt: skip
-    return _error(otherwise, doing, f"{server} answered: {rest or type(exc).__name__}", fate,
-                  "read the server's log")  # fmt: skip
+    code = found.group(1) if found else _code_without_reply(exc, text.lower())
+    kind, what, known, todo = _KINDS.get(code, (otherwise, "{server} answered: {text}", "", "read the server's log"))
+    text = _tidy(text[found.end() :] if found and code in _KINDS else text) or type(exc).__name__
+    what = what.format(server=server, text=text)
+    return kind("; ".join(part for part in (f"could not {doing}: {what}", known or fate, todo) if part) + ".")
 
 
-def _error(kind: type[EventQueueError], doing: str, what: str, fate: str, todo: str) -> EventQueueError:
-    return kind("; ".join(part for part in (f"could not {doing}: {what}", fate, todo) if part) + ".")
+def _code_without_reply(exc: Exception, words: str) -> str:
+    bases = {base.__name__ for base in type(exc).__mro__}
+    for part, code in _WORDS:
+        if part in words:
+            return code
+    return next((code for name, code in _CLASSES if name in bases), "")
 
 
 def _tidy(text: str) -> str:
-    text = _SCRIPT_PLACE.sub("", text).removeprefix("ERR ").strip().rstrip(".,;: ")
-    return text if len(text) <= 200 else text[:200] + "…"
-
-
-def _code_of_class(exc: Exception, text: str) -> str:
-    """What kind of failure an exception is, judged by its classes first and its words second."""
-    import asyncio
-
-    from redis import exceptions as theirs
-
-    for base in type(exc).__mro__:
-        if base.__name__ in _CODE_BY_CLASS:
-            return _CODE_BY_CLASS[base.__name__]
-    low = text.lower()
-    if isinstance(exc, theirs.AuthenticationError | theirs.AuthorizationError) or "for 'auth' command" in low:
-        return "WRONGPASS" if "invalid username-password" in low else "AUTH"
-    if type(exc).__name__ == "ExternalAuthProviderError":
-        return "AUTH"
-    if "acl failure in script" in low or "can't run this command or subcommand" in low:
-        return "NOPERM"
-    if "unknown command" in low or "unknown redis command" in low or "unknown subcommand" in low:
-        return "OLD"
-    if isinstance(exc, theirs.TimeoutError | TimeoutError | asyncio.TimeoutError):
-        return "REFUSED" if "connecting" in low else "SLOW"
-    if isinstance(exc, theirs.ConnectionError | theirs.RedisClusterException | theirs.ClusterError | OSError | EOFError):
-        return "REFUSED" if _never_connected(exc, low) else "BROKEN"
-    return ""
-
-
-def _never_connected(exc: Exception, low: str) -> bool:
-    return (
-        "connecting to" in low
-        or "max number of clients" in low
-        or "too many connections" in low
-        or "cannot be connected" in low
-        or "no master found" in low
-        or isinstance(exc, ConnectionRefusedError | FileNotFoundError)
-    )
+    text = _SOCKET_PLACE.sub("", _SCRIPT_PLACE.sub("", text)).strip().removeprefix("ERR ").strip(".,;: ")
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"

@@ -217,7 +217,7 @@ def _decoded(data: bytes) -> str:
         raise _not_an_event("it is not UTF-8") from None
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> object:
     try:
         found, end = _scan(text, 0 if text[:1] == "{" else len(text) - len(text.lstrip(_SPACE)))
     except StopIteration:
