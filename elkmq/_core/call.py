@@ -115,7 +115,17 @@ class Prepared(Generic[T]):
         self._count = 3 + len(keys)
 
     def __call__(self, *args: Arg, parse: Callable[[Any], T] | None = None) -> Call[T]:
-        return Call(parse or self._parse, args, self._script, self._retry, 0.0, self._prefix, self._count, self._doing, self._fate)
+        return Call(
+            parse or self._parse,
+            args,
+            self._script,
+            self._retry,
+            0.0,
+            self._prefix,
+            self._count,
+            self._doing,
+            self._fate,
+        )
 
 
 def command(
