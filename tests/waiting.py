@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -203,10 +204,8 @@ class Program:
         self.wait(status=None)
         for pipe in (self.process.stdin, self.process.stdout, self._errors):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
     def __enter__(self) -> Program:
         return self
