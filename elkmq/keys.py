@@ -8,7 +8,8 @@ key                                 type     holds
 ==================================  =======  ==========================================================================
 ``NAME(event_stream)``              stream   lane 0: entries ready and in flight, group ``elkmq``; fields in lua/README
 ``NAME(event_stream:P)``            stream   lane of priority P (1 to 255), made when P is first used
-``NAME(event_stream:redelivered)``  stream   lane read before all others: entries that come back, and wake tokens
+``NAME(event_stream:redelivered)``  stream   lane read before all others: entries that come back
+``NAME(wake)``                      stream   wake tokens: each ends the blocking read of one idle consumer; group ``elkmq``
 ``NAME(settings)``                  string   the queue's settings and format version as JSON; absent: all defaults
 ``NAME(consumers)``                 zset     consumer -> end of its lease, in server milliseconds
 ``NAME(consumer_info)``             hash     consumer -> JSON: lease, host, pid, started, release
@@ -41,7 +42,7 @@ GROUP = "elkmq"
 
 _OWN_ENDINGS = (
     "event_stream", "settings", "consumers", "consumer_info", "delayed", "dead_letters", "outbox", "event_log",
-    "counters", "rates", "signals", "active_consumer", "message_queue", "response_stream", "answered",
+    "counters", "rates", "signals", "wake", "active_consumer", "message_queue", "response_stream", "answered",
 )  # fmt: skip
 _OWN_FAMILIES = ("event_stream:", "enqueued:", "once:", "replies:")
 
@@ -79,6 +80,11 @@ class QueueKeys:
     def redelivered(self) -> bytes:
         """The lane that is read before all others."""
         return self.of("event_stream:redelivered")
+
+    @property
+    def wake(self) -> bytes:
+        """The stream of wake tokens, read together with the lanes."""
+        return self.of("wake")
 
     def mark(self, unique_id: str) -> bytes:
         """The dedupe mark of an event."""

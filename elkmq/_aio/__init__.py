@@ -1,0 +1,1 @@
+"""The asyncio shell: what the core decides, done over connections."""

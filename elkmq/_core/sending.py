@@ -1,0 +1,114 @@
+"""A call on its way, and what comes out of it. No I/O; used by the sync and the asyncio driver alike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar, cast
+
+from elkmq._core.call import Call, Script, bulk
+from elkmq.errors import EventQueueError, translate
+
+T = TypeVar("T")
+Done = Callable[[Any], None]
+"""Called with what the call's ``parse`` made of the reply, or with an `EventQueueError`."""
+
+log = logging.getLogger("elkmq.link")
+
+NOT_SENT = "nothing was sent"
+REFUSED = "the server did not carry it out"
+
+
+class Sending(Generic[T]):
+    """One call between being asked for and being answered."""
+
+    __slots__ = ("answered", "call", "done", "give_up_at", "maybe_ran", "outcome", "sendings", "written")
+
+    def __init__(self, call: Call[T], done: Done | None = None) -> None:
+        self.call = call
+        self.done = done
+        self.outcome: T | Exception | None = None
+        self.answered = False
+        self.written = False
+        """Whether it was given to a socket at least once."""
+        self.maybe_ran = False
+        """Whether a connection broke between its sending and its answer."""
+        self.sendings = 0
+        """How often it was sent in vain, for lack of its script."""
+        self.give_up_at: float | None = None
+        """When its time to be repeated is over; None: nothing went wrong so far."""
+
+
+def read(call: Call[T], reply: Any) -> T | Exception:
+    """What the call makes of a reply. An error of its ``parse`` is that call's outcome and hits no other one."""
+    try:
+        return call.parse(reply)
+    except Exception as error:
+        return error
+
+
+def refusal(call: Call[Any], error: Exception, server: str) -> EventQueueError:
+    """The outcome of a call that the server answered with an error."""
+    return _ours(error, server, call.doing, REFUSED)
+
+
+def surrender(sending: Sending[Any], error: Exception, server: str) -> EventQueueError:
+    """The outcome of a call that is not repeated any more."""
+    return _ours(error, server, sending.call.doing, sending.call.fate if sending.maybe_ran else NOT_SENT)
+
+
+def _ours(error: Exception, server: str, doing: str, fate: str) -> EventQueueError:
+    ours = translate(error, server=server, doing=doing, fate=fate)
+    if ours is not error:
+        ours.__cause__ = error
+    return ours
+
+
+def pack(sendings: Iterable[Sending[Any]]) -> bytes:
+    """The calls as one piece of bytes."""
+    return b"".join([sending.call.packed() for sending in sendings])
+
+
+def load(script: Script) -> Call[None]:
+    """The call that makes a server know a script."""
+    prefix = b"".join(map(bulk, ("SCRIPT", "LOAD")))
+    return Call(_nothing, (script.source,), None, True, 0.0, prefix, 2, f"load the script {script.name}")
+
+
+def _nothing(reply: Any) -> None:
+    return None
+
+
+def ignore(outcome: Any) -> None:
+    """Take the outcome of a call that nobody asks after: an error is logged."""
+    if isinstance(outcome, Exception):
+        log.warning("%s", outcome)
+
+
+def call_back(sendings: Iterable[Sending[Any]]) -> None:
+    """Report the outcomes of posted calls. An error in a callback is logged and keeps none of the others from theirs."""
+    for sending in sendings:
+        try:
+            (sending.done or ignore)(sending.outcome)
+        except Exception:
+            log.exception("a callback failed that was told what became of a call (could not %s)", sending.call.doing)
+
+
+def raise_first(outcomes: Iterable[T | EventQueueError]) -> list[T]:
+    """Return the outcomes of ``run_many`` if all calls went well.
+
+    :raises EventQueueError: the first error among them
+    """
+    results = list(outcomes)
+    for outcome in results:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return cast("list[T]", results)
+
+
+def checked(outcomes: list[Any]) -> list[Any]:
+    """Let an error of a ``parse`` that is no `EventQueueError`, which is a bug, surface where it can be seen."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and not isinstance(outcome, EventQueueError):
+            raise outcome
+    return outcomes

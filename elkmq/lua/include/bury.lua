@@ -1,0 +1,31 @@
+--- include clock
+--- include fields
+--- include group
+-- Gives an entry up: into the dead letters, with the reason, when it died and what was known of it. On a queue whose
+-- dead letters go on to an exchange they go to the outbox, which a client empties.
+local function bury(settings, lane, id, t, reason, text, now)
+  t.first = t.first or ms(id_time(id))
+  t.reason, t.died, t.entry = reason, ms(now), id
+  if text and text ~= '' then t.error = text end
+  if lane ~= '0' and lane ~= 'r' then t.priority = lane end
+  local onward = settings and settings.dead_letter
+  if onward and onward.exchange then
+    redis.call('XADD', key('outbox'), '*', 'dead_letter', cjson.encode(onward), unpack(as_fields(t)))
+  elseif onward and onward.drop then
+    count('dropped', 1)
+    return
+  elseif settings and settings.dead_letter_max then
+    redis.call('XADD', key('dead_letters'), 'MAXLEN', settings.dead_letter_max, '*', unpack(as_fields(t)))
+  else
+    redis.call('XADD', key('dead_letters'), '*', unpack(as_fields(t)))
+  end
+  count('dead', 1)
+end
+
+-- What becomes of an entry whose time is over: counted and gone, or a dead letter where the queue asks for that.
+local function expire(settings, lane, id, t, now)
+  if settings and settings.dead_letter and settings.dead_letter.expired then
+    bury(settings, lane, id, t, 'expired', nil, now)
+  end
+  count('expired', 1)
+end

@@ -1,0 +1,33 @@
+--- include clock
+-- An entry's fields as a table and back. Entries are small (2 to 20 strings).
+local function as_table(fields)
+  local t = {}
+  for i = 1, #fields, 2 do t[fields[i]] = fields[i + 1] end
+  return t
+end
+
+-- `event` first and the rest sorted: equal entries are equal byte for byte.
+local function as_fields(t)
+  local names, fields = {}, {}
+  for name in pairs(t) do
+    if name ~= 'event' then names[#names + 1] = name end
+  end
+  table.sort(names)
+  if t.event then
+    fields[1], fields[2] = 'event', t.event
+  end
+  for _, name in ipairs(names) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = t[name]
+  end
+  return fields
+end
+
+-- When the entry's time to live is over, in server milliseconds; nil: never.
+local function deadline_of(t, id, settings)
+  local ttl = tonumber(t.ttl)
+  local limit = settings and settings.ttl
+  if limit and (not ttl or limit < ttl) then ttl = limit end
+  if not ttl then return nil end
+  return (tonumber(t.first) or id_time(id)) + ttl
+end

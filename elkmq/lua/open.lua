@@ -1,0 +1,22 @@
+-- Registers a consumer: from now on it holds a lease on the queue, and what it is handed is its own until it settles it
+-- or the lease is over. Again with the same name: renews the lease.
+-- KEYS  1 main lane
+-- ARGV  1 consumer  2 lease, ms  3 information as JSON  4 release's flag: 1 = competes with original consumers knowingly
+-- Returns {server ms, settings JSON or false}; ELKMQ_SERVES_ORIGINAL where the queue serves consumers of elk-mq 0.1.
+--- include keys
+--- include clock
+--- include settings
+--- include group
+--- include leases
+local now = server_time()
+local text = redis.call('GET', key('settings'))
+local settings = settings_of(text)
+if settings and settings.serve_elkmq01 and ARGV[4] ~= '1' then
+  fail('ELKMQ_SERVES_ORIGINAL the queue serves consumers of elk-mq 0.1')
+end
+for _, lane in ipairs(lanes_of(settings)) do ensure_group(lane) end
+ensure_group('w')
+mend_leases(now)
+redis.call('ZADD', key('consumers'), ms(now + tonumber(ARGV[2])), ARGV[1])
+redis.call('HSET', key('consumer_info'), ARGV[1], ARGV[3])
+return {now, text}

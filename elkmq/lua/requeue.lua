@@ -1,0 +1,30 @@
+-- Sends deliveries back, each under a new id, to be handed out before new work; or puts them off by a delay. Counted as
+-- a failure, or not; one that failed as often as the delivery limit goes to the dead letters.
+-- KEYS  1 main lane
+-- ARGV  1 consumer  2 delay, ms  3 1 = it failed  4 1 = the application had seen it  5 error text
+--       6 delivery limit where the queue's settings have none (0: no limit)  then lane, id, ...
+-- Returns for each: 'requeued', 'dead', 'done' (this consumer had settled it before) or 'lost'.
+--- include keys
+--- include clock
+--- include owner
+--- include settings
+--- include requeue
+local now, settings, outcomes = server_time(), read_settings(), {}
+local options = {
+  delay = tonumber(ARGV[2]), failed = tonumber(ARGV[3]), seen = tonumber(ARGV[4]), text = ARGV[5], limit = tonumber(ARGV[6]),
+}
+for i = 7, #ARGV, 2 do
+  local lane, id = ARGV[i], ARGV[i + 1]
+  local outcome = ownership(ARGV[1], lane, id)
+  if outcome == 'mine' then
+    local entry = redis.call('XRANGE', lane_key(lane), id, id)[1]
+    if entry then
+      outcome, settings = send_back(settings, lane, id, entry[2], now, options)
+    else
+      redis.call('XACK', lane_key(lane), 'elkmq', id)
+      outcome = 'done'
+    end
+  end
+  outcomes[#outcomes + 1] = outcome
+end
+return outcomes
