@@ -28,8 +28,6 @@
 Each message is one sentence: what happened, what became of the message, what to do. No message holds a password.
 """
 
-# ruff: noqa: N818  (EmptyQueue, TimeoutExpired: the README's names; ours follow them)
-
 from __future__ import annotations
 
 import re
@@ -295,11 +293,13 @@ def translate(
 
     The caller raises the result ``from exc``. An `EventQueueError` comes back as it is.
 
-    :param server: the server in words, without secrets: ``127.0.0.1:6379/0`` (see `elkmq._core.url`)
-    :param doing: what was tried, to follow "could not": ``enqueue the event``
-    :param fate: a clause on what became of the message where the error leaves that open, as a lost reply does:
-        ``it is not known whether the event was enqueued``; where the server refused, the message says so instead
-    :param otherwise: the class for an error reply that nothing else fits
+    Args:
+        exc: What was raised.
+        server: The server in words, without secrets: ``127.0.0.1:6379/0`` (see `elkmq._core.url`).
+        doing: What was tried, to follow "could not": ``enqueue the event``.
+        fate: A clause on what became of the message where the error leaves that open, as a lost reply does:
+            ``it is not known whether the event was enqueued``; where the server refused, the message says so instead.
+        otherwise: The class for an error reply that nothing else fits.
     """
     if isinstance(exc, EventQueueError):
         return exc

@@ -34,11 +34,14 @@ _NOT_VERSION_4 = ~0xF000_C000_0000_0000_0000
 class ServiceEvent:
     """What one program tells another: an action, and perhaps data. Immutable, hashable, equal by value.
 
-    :param timeout: whole seconds from 1 to 65535, counted from the enqueue: how long anybody waits for a response
-    :param action: any text that means something to the consumer; may be empty
-    :param payload: any text, or None; by convention JSON or another format both sides agreed on
-    :param uuid: identifies the request and its response; a new random one (version 4) unless given
-    :raises InvalidEvent: (a `ValueError`) for a value that an event cannot carry; nothing was sent
+    Args:
+        timeout: Whole seconds from 1 to 65535, counted from the enqueue: how long anybody waits for a response.
+        action: Any text that means something to the consumer; may be empty.
+        payload: Any text, or None; by convention JSON or another format both sides agreed on.
+        uuid: Identifies the request and its response; a new random one (version 4) unless given.
+
+    Raises:
+        InvalidEvent: (a `ValueError`) for a value that an event cannot carry; nothing was sent.
     """
 
     __slots__ = ("_id", "action", "payload", "timeout")
@@ -103,7 +106,8 @@ class ServiceEvent:
     def to_json(self) -> bytes:
         """Return the event in its wire form.
 
-        :raises InvalidEvent: where it takes more than `MAX_EVENT_BYTES`
+        Raises:
+            InvalidEvent: It takes more than `MAX_EVENT_BYTES`.
         """
         payload = self.payload
         data = (
@@ -121,7 +125,8 @@ class ServiceEvent:
         As strict as elk-mq 0.1 (types, ranges, a field given twice; unknown fields are skipped, an absent payload is
         None), and stricter in two: a timeout of 0 and an array in place of the object are refused.
 
-        :raises JSONParseError: saying what is wrong with it
+        Raises:
+            JSONParseError: It is no event; the message says what is wrong with it.
         """
         text = _decoded(data)
         pairs = _parsed(text)

@@ -6,7 +6,7 @@ TEXTS: tuple[str, ...] = (
     "",
     "serialized_data",
     '{"foo": "bar", "n": [1, 2.5, null]}',
-    'quote " backslash \\ slash / apostrophe \'',
+    "quote \" backslash \\ slash / apostrophe '",
     "".join(map(chr, range(0x20))),
     "\x7f\x80\x9f\xa0\xad",
     "Grüße, ελληνικά, русский, 日本語, עברית",
