@@ -10,7 +10,7 @@ key                                 type     holds
 ``NAME(event_stream:P)``            stream   lane of priority P (1 to 255), made when P is first used
 ``NAME(event_stream:redelivered)``  stream   lane read before all others: entries that come back
 ``NAME(wake)``                      stream   wake tokens: each ends the blocking read of one idle consumer; group ``elkmq``
-``NAME(settings)``                  string   the queue's settings and format version as JSON; absent: all defaults
+``NAME(settings)``                  string   the queue's settings and format version, a line each; absent: all defaults
 ``NAME(consumers)``                 zset     consumer -> end of its lease, in server milliseconds
 ``NAME(consumer_info)``             hash     consumer -> JSON: lease, host, pid, started, release
 ``NAME(delayed)``                   zset     entry, packed by cmsgpack -> when it is due, in server milliseconds

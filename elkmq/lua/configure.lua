@@ -1,31 +1,26 @@
--- Changes settings of the queue: each name of the JSON object gets its value, null takes it back to the default. Idle
--- consumers are woken, so that it holds from the next event on.
+-- Changes settings of the queue: each name gets its value, '' takes it back to the default. Idle consumers are woken, so
+-- that it holds from the next event on.
 -- KEYS  1 main lane
--- ARGV  1 changes as JSON  2 'merge', or 'same': only check that the settings named have these values
--- Returns the settings as JSON after the change; ELKMQ_SETTINGS_DIFFER names the first that differs.
+-- ARGV  1 'merge', or 'same': only check that the settings named have these values  then name, value, name, value, ...
+-- Returns the settings' text after the change; ELKMQ_SETTINGS_DIFFER names the first that differs.
 --- include keys
 --- include settings
 --- include wake
-local settings = read_settings() or {format = 1}
-for name, value in pairs(cjson.decode(ARGV[1])) do
-  if value == cjson.null then value = nil end
-  if ARGV[2] == 'same' then
+local settings = read_settings() or {format = 1, lanes = {}}
+for i = 2, #ARGV, 2 do
+  local name, value = ARGV[i], ARGV[i + 1]
+  if ARGV[1] == 'same' then
     local now = settings[name]
-    local same = now == value
-    if type(now) == 'table' and type(value) == 'table' then
-      same = true
-      for k, v in pairs(now) do same = same and value[k] == v end
-      for k, v in pairs(value) do same = same and now[k] == v end
-    end
-    if not same then fail('ELKMQ_SETTINGS_DIFFER ' .. name) end
+    if type(now) == 'number' then now = string.format('%.0f', now) end
+    if (now or '') ~= value then fail('ELKMQ_SETTINGS_DIFFER ' .. name .. ' ' .. (now or '')) end
   else
     settings[name] = value
   end
 end
-local text = cjson.encode(settings)
-if ARGV[2] ~= 'same' then
-  redis.call('SET', key('settings'), text)
+settings = settings_of(settings_text(settings))
+if ARGV[1] ~= 'same' then
+  redis.call('SET', key('settings'), settings_text(settings))
   wake_all()
   signal()
 end
-return text
+return settings_text(settings)

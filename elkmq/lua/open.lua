@@ -2,7 +2,7 @@
 -- or the lease is over. Again with the same name: renews the lease.
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 lease, ms  3 information as JSON  4 release's flag: 1 = competes with original consumers knowingly
--- Returns {server ms, settings JSON or false}; ELKMQ_SERVES_ORIGINAL where the queue serves consumers of elk-mq 0.1.
+-- Returns {server ms, settings' text or false}; ELKMQ_SERVES_ORIGINAL where the queue serves consumers of elk-mq 0.1.
 --- include keys
 --- include clock
 --- include settings

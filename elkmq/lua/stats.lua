@@ -1,6 +1,6 @@
 -- Everything to be seen of a queue, in one look.
 -- KEYS  1 main lane
--- Returns {server ms, settings JSON or false, {lane, length, pending, last delivered id, entries added or -1}..., delayed,
+-- Returns {server ms, settings' text or false, {lane, length, pending, last delivered id, entries added or -1}..., delayed,
 --   next due ms or -1, dead letters, outbox, log, counters (flat), consumers with their leases (flat), information (flat),
 --   in flight by consumer {lane, name, pending}..., oldest ready id or '', responses kept, samples of the counters}
 --- include keys

@@ -28,4 +28,4 @@ if state == '' then
   next_due, settings = move_due(settings, now, 1000)
   entries = read_lanes(settings, consumer, n, now, false)
 end
-return {now, state, lanes_of(settings), next_event(now, next_due, #entries == 0), settings and settings.retention and 1 or 0, entries}
+return {now, state, lanes_of(settings), next_event(now, next_due, #entries == 0), settings and (settings.retention_count or settings.retention_ms) and 1 or 0, entries}

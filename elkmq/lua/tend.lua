@@ -2,7 +2,7 @@
 -- is due, clears what clients of elk-mq 0.1 left.
 -- KEYS  1 main lane
 -- ARGV  1 consumer ('' = chores only)  2 lease, ms  3 delivery limit where the settings have none  4 1 = sample the counters
--- Returns {server ms, next, more, taken over, outbox, settings JSON or false}
+-- Returns {server ms, next, more, taken over, outbox, settings' text or false}
 --   next    ms until an entry is due or a lease ends, -1: none known
 --   more    1 where there is more to do at once
 --   outbox  entries waiting in the outbox

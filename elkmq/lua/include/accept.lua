@@ -58,7 +58,7 @@ local function drop_oldest(settings)
     for _, entry in ipairs(entries) do
       local t = as_table(entry[2])
       if t.event then
-        if settings.dead_letter and settings.dead_letter.exchange then
+        if settings.dead_letter_exchange then
           bury(settings, lanes[k], entry[1], t, 'maxlen', nil, now)
         end
         count('dropped', 1)

@@ -8,10 +8,10 @@ local function bury(settings, lane, id, t, reason, text, now)
   t.reason, t.died, t.entry = reason, ms(now), id
   if text and text ~= '' then t.error = text end
   if lane ~= '0' and lane ~= 'r' then t.priority = lane end
-  local onward = settings and settings.dead_letter
-  if onward and onward.exchange then
-    redis.call('XADD', key('outbox'), '*', 'dead_letter', cjson.encode(onward), unpack(as_fields(t)))
-  elseif onward and onward.drop then
+  if settings and settings.dead_letter_exchange then
+    redis.call('XADD', key('outbox'), '*', 'exchange', settings.dead_letter_exchange, 'routing_key',
+      settings.dead_letter_routing_key or '', unpack(as_fields(t)))
+  elseif settings and settings.dead_letter_drop then
     count('dropped', 1)
     return
   elseif settings and settings.dead_letter_max then
@@ -24,7 +24,7 @@ end
 
 -- What becomes of an entry whose time is over: counted and gone, or a dead letter where the queue asks for that.
 local function expire(settings, lane, id, t, now)
-  if settings and settings.dead_letter and settings.dead_letter.expired then
+  if settings and settings.dead_letter_expired then
     bury(settings, lane, id, t, 'expired', nil, now)
   end
   count('expired', 1)

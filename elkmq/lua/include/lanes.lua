@@ -5,15 +5,12 @@
 local function add(settings, lane, fields)
   if lane ~= '0' and lane ~= 'r' then
     local known = false
-    if settings and settings.lanes then
-      for _, priority in ipairs(settings.lanes) do known = known or priority == tonumber(lane) end
-    end
+    for _, priority in ipairs(settings and settings.lanes or {}) do known = known or priority == tonumber(lane) end
     if not known then
-      settings = settings or {format = 1}
-      settings.lanes = settings.lanes or {}
+      settings = settings or {format = 1, lanes = {}}
       table.insert(settings.lanes, tonumber(lane))
       table.sort(settings.lanes, function(a, b) return a > b end)
-      redis.call('SET', key('settings'), cjson.encode(settings))
+      redis.call('SET', key('settings'), settings_text(settings))
       ensure_group(lane)
       wake_all()
     end

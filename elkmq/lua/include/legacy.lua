@@ -12,11 +12,7 @@ local function keep_response(id, timeout)
 end
 
 local function response_timeout(text)
-  local ok, event = pcall(cjson.decode, text)
-  if ok and type(event) == 'table' and type(event.timeout) == 'number' then
-    return math.min(math.max(event.timeout, 0), 65535)
-  end
-  return 65535
+  return math.min(tonumber(string.match(text, '"timeout":(%d+)')) or 65535, 65535)
 end
 
 -- Removes responses that nobody waits for any more, then pointers to responses that are gone.

@@ -1,0 +1,142 @@
+"""What crosses the wire besides the event: entries as they are handed out, events as they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+
+class Entry(NamedTuple):
+    """One entry as the server handed it out. ``lane`` and ``id`` together name the delivery; fields are in lua/README.md."""
+
+    lane: bytes
+    id: bytes
+    fields: dict[bytes, bytes]
+
+    @property
+    def timestamp(self) -> int:
+        """Server milliseconds at which the event was first accepted."""
+        first = self.fields.get(b"first")
+        return int(first) if first else int(self.id.partition(b"-")[0])
+
+    def deadline(self) -> int | None:
+        """Server milliseconds at which its own time to live is over; None: it has none."""
+        ttl = self.fields.get(b"ttl")
+        return None if ttl is None else self.timestamp + int(ttl)
+
+
+class Taken(NamedTuple):
+    """The reply of take.lua and dequeue.lua."""
+
+    now: int
+    state: str
+    lanes: tuple[bytes, ...]
+    next_event: int
+    keep: bool
+    entries: list[Entry]
+
+
+class Tended(NamedTuple):
+    """The reply of tend.lua."""
+
+    now: int
+    next_event: int
+    more: bool
+    taken_over: int
+    outbox: int
+    settings: bytes | None
+
+
+class Receipt(NamedTuple):
+    """What became of one enqueued event: its id, and whether it had been accepted before."""
+
+    id: bytes
+    duplicate: bool
+
+    @property
+    def timestamp(self) -> int:
+        """Server milliseconds at which the event was accepted."""
+        return int(self.id.partition(b"-")[0])
+
+
+class Completed(NamedTuple):
+    """The reply of complete.lua: ``outcome`` mine | done | lost, ``response`` sent | late | nobody or empty."""
+
+    outcome: str
+    response: str
+    receipts: list[Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One event on its way in. ``unique`` is its unique id ('' switches deduplication off); ``fields`` come after ``event``."""
+
+    json: bytes
+    unique: str
+    delay: int = 0
+    priority: int = 0
+    inbox: str = ""
+    fields: tuple[bytes | str | int, ...] = ()
+
+    def arguments(self) -> tuple[bytes | str | int, ...]:
+        """The script arguments of this event."""
+        n = 2 + len(self.fields)
+        return (self.unique, self.delay, self.priority, self.inbox, n, "event", self.json, *self.fields)
+
+
+def entry(raw: Sequence[Any]) -> Entry:
+    """Read ``{lane, id, fields}`` of a script."""
+    lane, id_, fields = raw
+    return Entry(lane, id_, dict(zip(fields[::2], fields[1::2], strict=True)))
+
+
+def entries(raw: Sequence[Sequence[Any]]) -> list[Entry]:
+    """Read a list of entries of a script."""
+    return [entry(item) for item in raw]
+
+
+def taken(raw: Sequence[Any]) -> Taken:
+    """Read the reply of take.lua."""
+    now, state, lanes, next_event, keep, found = raw
+    return Taken(now, state.decode(), tuple(lanes), next_event, keep == 1, entries(found))
+
+
+def dequeued(raw: Sequence[Any]) -> Taken:
+    """Read the reply of dequeue.lua."""
+    now, state, lanes, found = raw
+    return Taken(now, state.decode(), tuple(lanes), -1, False, [entry(found)] if found else [])
+
+
+def tended(raw: Sequence[Any]) -> Tended:
+    """Read the reply of tend.lua."""
+    now, next_event, more, taken_over, outbox, settings = raw
+    return Tended(now, next_event, more == 1, taken_over, outbox, settings)
+
+
+def receipts(raw: Sequence[bytes]) -> list[Receipt]:
+    """Read the ids that enqueue.lua answers."""
+    return [Receipt(r[1:], True) if r[:1] == b"=" else Receipt(r, False) for r in raw]
+
+
+def completed(raw: Sequence[Any]) -> Completed:
+    """Read the reply of complete.lua."""
+    outcome, response, ids = raw
+    return Completed(outcome.decode(), response.decode(), receipts(ids))
+
+
+def outcomes(raw: Sequence[bytes]) -> list[str]:
+    """Read a list of outcomes by name."""
+    return [r.decode() for r in raw]
+
+
+def refused(raw: int | Sequence[int]) -> frozenset[int]:
+    """Read settle.lua's reply: the positions, from 0, that were refused."""
+    return frozenset() if raw == 0 else frozenset(i - 1 for i in raw)  # type: ignore[union-attr]
+
+
+def settings(text: bytes | None) -> dict[str, str]:
+    """Read a queue's settings: lines NAME=VALUE, with %XX for what would break a line (lua/include/settings.lua)."""
+    pairs = (line.partition("=") for line in (text or b"").decode().splitlines() if line)
+    return {name: unquote(value) for name, _, value in pairs}

@@ -1,0 +1,280 @@
+"""Every verb of one queue as a `Call`: its arguments on one side, its reply on the other, and no I/O.
+
+What a script does, returns and costs stands in its header (``elkmq/lua``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from elkmq._core import entry as read
+from elkmq._core.call import Arg, Call, Prepared, command
+from elkmq._core.entry import Completed, Entry, Outgoing, Receipt, Taken, Tended
+from elkmq.keys import GROUP, QueueKeys
+
+Delivered = tuple[bytes, bytes]
+"""(lane, id): what names a delivery."""
+
+
+class Claim(NamedTuple):
+    """The reply of claim.lua: claimed | done | busy, with the result or the milliseconds that the other claim holds."""
+
+    state: str
+    value: bytes
+
+
+class Verbs:
+    """The verbs of one queue. ``counting`` is for servers before 7.0, which do not count a stream's entries themselves."""
+
+    def __init__(self, keys: QueueKeys, *, counting: bool = False, window: int = 120_000, delivery_limit: int = 20) -> None:
+        self.keys = keys
+        self.window = window
+        self.delivery_limit = delivery_limit
+        self.counting = int(counting)
+        main = (keys.lane(0),)
+        self._enqueue: Prepared[list[Receipt]] = Prepared("enqueue", main, read.receipts)
+        self._open: Prepared[tuple[int, bytes | None]] = Prepared("open", main, tuple)
+        self._take: Prepared[Taken] = Prepared("take", main, read.taken)
+        self._settle: Prepared[frozenset[int]] = Prepared("settle", main, read.refused)
+        self._requeue: Prepared[list[str]] = Prepared("requeue", main, read.outcomes)
+        self._reject: Prepared[list[str]] = Prepared("reject", main, read.outcomes)
+        self._start: Prepared[bool] = Prepared("start", main, bool)
+        self._tend: Prepared[Tended] = Prepared("tend", main, read.tended)
+        self._recover: Prepared[list[Entry]] = Prepared("recover", main, read.entries)
+        self._leave: Prepared[int] = Prepared("leave", main, int)
+        self._dequeue: Prepared[Taken] = Prepared("dequeue", main, read.dequeued, retry=False)
+        self._bury: Prepared[int] = Prepared("bury", main, int, retry=False)
+        self._respond: Prepared[tuple[str, int]] = Prepared("respond", main, _responded, retry=False)
+        self._purge: Prepared[tuple[int, bool]] = Prepared("purge", main, lambda r: (r[0], r[1] == 1))
+        self._configure: Prepared[dict[str, str]] = Prepared("configure", main, read.settings)
+        self._stats: Prepared[list[Any]] = Prepared("stats", main, list)
+        self._revive: Prepared[list[bytes]] = Prepared("revive", main, list)
+        self._drop: Prepared[int] = Prepared("drop", main, int)
+        self._claim: Prepared[Claim] = Prepared("claim", main, _claim)
+        self._finish: Prepared[bool] = Prepared("finish", main, bool)
+
+    # -- events in
+
+    def enqueue(self, events: Iterable[Outgoing]) -> Call[list[Receipt]]:
+        """Accept events, each once, all or none. One round trip, however many."""
+        args: list[Arg] = [self.window, self.counting]
+        for event in events:
+            args += event.arguments()
+        return self._enqueue(*args)
+
+    # -- a consumer's life
+
+    def open(self, consumer: str, lease: int, info: Mapping[str, object], *, beside_originals: bool = False) -> Call[tuple[int, bytes | None]]:
+        """Register a consumer with a lease in ms; returns (server ms, settings' text)."""
+        return self._open(consumer, lease, json.dumps({**info, "lease": lease}), int(beside_originals))
+
+    def take(self, consumer: str, n: int, token: bytes = b"") -> Call[Taken]:
+        """Hand out up to n entries to a consumer; ``token`` is the wake token that led here."""
+        return self._take(consumer, n, token)
+
+    def wait_for_entries(self, consumer: str, n: int, lanes: Sequence[bytes], block: int) -> Call[list[Entry]]:
+        """Block up to ``block`` ms until somebody enqueues; entries of lane ``w`` are wake tokens."""
+        return wait_for_entries([(self, lanes)], consumer, n, block, parse=lambda found: [e for _, e in found])
+
+    def wait_for_signal(self, block: int) -> Call[bool]:
+        """Block up to ``block`` ms until a paused queue goes on, or a consumer that stands by may have its turn."""
+        return command("XREAD", "BLOCK", block, "STREAMS", self.keys.of("signals"), "$", parse=bool, block=block / 1000)
+
+    def settle(self, consumer: str, delivered: Iterable[Delivered], *, keep: bool = False) -> Call[frozenset[int]]:
+        """Acknowledge; returns the positions that were refused because their lease is lost."""
+        args: list[Arg] = [consumer, int(keep), self.counting]
+        for lane, id_ in delivered:
+            args += (lane, id_)
+        return self._settle(*args)
+
+    def requeue(
+        self, consumer: str, delivered: Iterable[Delivered], *, delay: int = 0, failed: bool, seen: bool = True, error: str = ""
+    ) -> Call[list[str]]:
+        """Send deliveries back; outcomes requeued | dead | done | lost."""
+        args: list[Arg] = [consumer, delay, int(failed), int(seen), error, self.delivery_limit]
+        for lane, id_ in delivered:
+            args += (lane, id_)
+        return self._requeue(*args)
+
+    def reject(self, consumer: str, delivered: Iterable[Delivered], reason: str, error: str = "") -> Call[list[str]]:
+        """Give deliveries up; outcomes dead | done | lost."""
+        args: list[Arg] = [consumer, reason, error]
+        for lane, id_ in delivered:
+            args += (lane, id_)
+        return self._reject(*args)
+
+    def complete(
+        self,
+        consumer: str,
+        delivered: Delivered,
+        *,
+        keep: bool = False,
+        response: bytes = b"",
+        request_uuid: str = "",
+        timeout: int = 0,
+        events: Iterable[tuple[QueueKeys | None, Outgoing]] = (),
+    ) -> Call[Completed]:
+        """Complete a delivery with its response and further events in one step; a queue of None is one in another slot."""
+        keys: list[bytes] = [self.keys.lane(0)]
+        args: list[Arg] = [consumer, *delivered, int(keep), self.counting, self.window, response, request_uuid, timeout]
+        for queue, event in events:
+            if queue is None:
+                args.append(0)
+            else:
+                lane = queue.lane(0)
+                if lane not in keys:
+                    keys.append(lane)
+                args.append(keys.index(lane) + 1)
+            args += event.arguments()
+        return Prepared("complete", tuple(keys), read.completed)(*args)
+
+    def start(self, consumer: str, delivered: Delivered) -> Call[bool]:
+        """Note that the handler of an entry that failed before is about to start; False: it is not ours any more."""
+        return self._start(consumer, *delivered)
+
+    def tend(self, consumer: str, lease: int, *, chores: bool) -> Call[Tended]:
+        """Renew the lease and do what is due. ``chores``: the rarer ones too."""
+        return self._tend(consumer, lease, self.delivery_limit, int(chores))
+
+    def recover(self, consumer: str, known: Iterable[Delivered], n: int) -> Call[list[Entry]]:
+        """What this consumer was handed and never saw."""
+        args: list[Arg] = [consumer, n]
+        for lane, id_ in known:
+            args += (lane, id_)
+        return self._recover(*args)
+
+    def leave(self, consumer: str, n: int = 500) -> Call[int]:
+        """Hand back up to n deliveries and, once there are none, unregister; returns how many are left."""
+        return self._leave(consumer, n)
+
+    # -- the simple form
+
+    def dequeue(self, consumer: str = "", lease: int = 0) -> Call[Taken]:
+        """Hand out one event for good; where there is none, register ``consumer`` for a blocking read."""
+        return self._dequeue(self.counting, consumer, lease)
+
+    def bury(self, entry: Entry, reason: str, error: str = "") -> Call[int]:
+        """Put a dequeued entry that cannot be read among the dead letters."""
+        fields = [part for item in entry.fields.items() for part in item]
+        return self._bury(entry.lane, entry.id, reason, error, *fields)
+
+    # -- requests
+
+    def respond(self, request_uuid: str, timeout: int, response: bytes, asked: int | None = None) -> Call[tuple[str, int]]:
+        """Answer a request known by its event only; returns (sent | late | nobody, server ms)."""
+        return self._respond(request_uuid, timeout, response, "" if asked is None else asked)
+
+    def wait_for_responses(self, inbox: str, last: bytes, block: int) -> Call[list[tuple[bytes, bytes, bytes]]]:
+        """Block up to ``block`` ms for responses after id ``last``: (id, request's uuid, response JSON), ..."""
+        return command(
+            "XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self.keys.replies(inbox), last,
+            parse=_responses, block=block / 1000,
+        )  # fmt: skip
+
+    def forget_responses(self, inbox: str, ids: Sequence[bytes]) -> Call[int]:
+        """Remove responses that were read."""
+        return command("XDEL", self.keys.replies(inbox), *ids, parse=int)
+
+    # -- looking after a queue
+
+    def purge(self, n: int = 10_000, *, delayed: bool = False) -> Call[tuple[int, bool]]:
+        """Remove up to n ready events; returns (removed, whether there may be more)."""
+        return self._purge(n, int(delayed))
+
+    def configure(self, changes: Mapping[str, str]) -> Call[dict[str, str]]:
+        """Change settings; '' takes one back to its default. Returns all settings as text."""
+        return self._configure("merge", *(part for item in changes.items() for part in item))
+
+    def check_settings(self, expected: Mapping[str, str]) -> Call[dict[str, str]]:
+        """Check that the settings named have these values (ELKMQ_SETTINGS_DIFFER)."""
+        return self._configure("same", *(part for item in expected.items() for part in item))
+
+    def stats(self) -> Call[list[Any]]:
+        """Everything to be seen of the queue; read by elkmq.stats."""
+        return self._stats()
+
+    def dead_letters(self, start: str = "-", n: int = 100) -> Call[list[Entry]]:
+        """Up to n dead letters from an id on, oldest first."""
+        return command("XRANGE", self.keys.of("dead_letters"), start, "+", "COUNT", n, parse=_stream)
+
+    def event_log(self, start: str, end: str, n: int) -> Call[list[Entry]]:
+        """Up to n completed events between two ids or times in ms."""
+        return command("XRANGE", self.keys.of("event_log"), start, end, "COUNT", n, parse=_stream)
+
+    def outbox(self, n: int = 100) -> Call[list[Entry]]:
+        """Entries on their way to another slot or an exchange, oldest first."""
+        return command("XRANGE", self.keys.of("outbox"), "-", "+", "COUNT", n, parse=_stream)
+
+    def relayed(self, ids: Sequence[bytes]) -> Call[int]:
+        """Remove outbox entries that arrived."""
+        return command("XDEL", self.keys.of("outbox"), *ids, parse=int)
+
+    def revive(self, ids: Sequence[str]) -> Call[list[bytes]]:
+        """Send dead letters back to work; their new ids, empty where there was none."""
+        return self._revive(*ids)
+
+    def drop_dead(self, ids: Sequence[str]) -> Call[int]:
+        """Drop dead letters for good; returns how many there were."""
+        return command("XDEL", self.keys.of("dead_letters"), *ids, parse=int)
+
+    def drop(self, *, if_unused: bool = False, if_empty: bool = False) -> Call[int]:
+        """Delete the queue; returns the ready events it held, -1 where used, -2 where not empty."""
+        return self._drop(int(if_unused), int(if_empty))
+
+    # -- the effect store
+
+    def claim(self, key: str, owner: str, hold: int) -> Call[Claim]:
+        """Claim an effect for ``hold`` ms."""
+        return self._claim(key, owner, hold)
+
+    def finish(self, key: str, owner: str, result: bytes, keep: int) -> Call[bool]:
+        """Record an effect's result for ``keep`` ms; False: the claim is not the owner's any more."""
+        return self._finish(key, owner, "done", result, keep)
+
+    def release(self, key: str, owner: str) -> Call[bool]:
+        """Give a claim back."""
+        return self._finish(key, owner, "release", "", 0)
+
+
+def wait_for_entries(
+    queues: Sequence[tuple[Verbs, Sequence[bytes]]], consumer: str, n: int, block: int, *, parse: Any
+) -> Call[Any]:
+    """Block on the lanes of several queues at once (on a Cluster: of one queue); ``parse`` gets [(verbs, entry), ...]."""
+    lane_of: dict[bytes, tuple[Verbs, bytes]] = {}
+    for verbs, lanes in queues:
+        lane_of[verbs.keys.wake] = (verbs, b"w")
+        for lane in lanes:
+            lane_of[verbs.keys.redelivered if lane == b"r" else verbs.keys.lane(int(lane))] = (verbs, lane)
+
+    def found(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> Any:
+        return parse([
+            (lane_of[key][0], Entry(lane_of[key][1], id_, dict(zip(fields[::2], fields[1::2], strict=True))))
+            for key, rows in raw or ()
+            for id_, fields in rows
+            if fields is not None
+        ])  # fmt: skip
+
+    return command(
+        "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", n, "BLOCK", block, "STREAMS", *lane_of, *([">"] * len(lane_of)),
+        parse=found, block=block / 1000,
+    )  # fmt: skip
+
+
+def _responded(raw: Sequence[bytes]) -> tuple[str, int]:
+    return raw[0].decode(), int(raw[1].partition(b"-")[0])
+
+
+def _claim(raw: Sequence[bytes]) -> Claim:
+    return Claim(raw[0].decode(), raw[1] if len(raw) > 1 else b"")
+
+
+def _stream(raw: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[Entry]:
+    return [Entry(b"", id_, dict(zip(fields[::2], fields[1::2], strict=True))) for id_, fields in raw]
+
+
+def _responses(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> list[tuple[bytes, bytes, bytes]]:
+    if not raw:
+        return []
+    return [(id_, fields[fields.index(b"uuid") + 1], fields[fields.index(b"response") + 1]) for id_, fields in raw[0][1]]
