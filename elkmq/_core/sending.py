@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
 from elkmq._core.call import Call, Script, bulk
-from elkmq.errors import EventQueueError, translate
+from elkmq.errors import EventQueueError, QueueClosed, translate
 
 T = TypeVar("T")
 Done = Callable[[Any], None]
@@ -22,11 +22,13 @@ REFUSED = "the server did not carry it out"
 class Sending(Generic[T]):
     """One call between being asked for and being answered."""
 
-    __slots__ = ("answered", "call", "done", "give_up_at", "maybe_ran", "outcome", "sendings", "written")
+    __slots__ = ("answered", "call", "done", "future", "give_up_at", "maybe_ran", "outcome", "sendings", "written")
 
     def __init__(self, call: Call[T], done: Done | None = None) -> None:
         self.call = call
         self.done = done
+        self.future: Any = None
+        """asyncio: what its caller awaits."""
         self.outcome: T | Exception | None = None
         self.answered = False
         self.written = False
@@ -83,6 +85,15 @@ def ignore(outcome: Any) -> None:
     """Take the outcome of a call that nobody asks after: an error is logged."""
     if isinstance(outcome, Exception):
         log.warning("%s", outcome)
+
+
+def loaded(outcome: Any) -> None:
+    """Mark, as ``done``, the sending of a script, whose outcome nobody asked for."""
+
+
+def closed() -> QueueClosed:
+    """The outcome of calls on a channel that its owner closed."""
+    return QueueClosed("the connection was closed here; what was under way may have been carried out; open a new one.")
 
 
 def call_back(sendings: Iterable[Sending[Any]]) -> None:

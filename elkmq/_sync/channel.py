@@ -31,9 +31,23 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from elkmq._core.call import Call, Script
 from elkmq._core.fork import disarm, forget_in_child
 from elkmq._core.recovery import MAX_SENDINGS, Backoff, Failure, hopeless, judge
-from elkmq._core.sending import Done, Sending, call_back, checked, ignore, load, log, pack, read, refusal, surrender
+from elkmq._core.sending import (
+    Done,
+    Sending,
+    call_back,
+    checked,
+    closed,
+    ignore,
+    load,
+    loaded,
+    log,
+    pack,
+    read,
+    refusal,
+    surrender,
+)
 from elkmq._endpoint import Endpoint, Raw
-from elkmq.errors import EventQueueError, QueueClosed
+from elkmq.errors import EventQueueError
 
 T = TypeVar("T")
 
@@ -182,8 +196,8 @@ class Channel:
         self._closed = True
         self.interrupt()
         with self._at_work():
-            self._broken(_closed())
-            self._give_up(_closed())
+            self._broken(closed())
+            self._give_up(closed())
 
     def interrupt(self) -> None:
         """Make the call that is under way in another thread end with `Interrupted`, by hanging up, until `resume`."""
@@ -240,7 +254,7 @@ class Channel:
 
     def _step(self) -> None:
         if self._closed:
-            self._give_up(_closed())
+            self._give_up(closed())
         elif self._raw is None or (self._stale is not None and not self._sent):
             self._mend()
         elif self._sent:
@@ -264,7 +278,7 @@ class Channel:
             self._broken(error)
 
     def _send_again(self) -> None:
-        loads = [Sending(load(script), _loaded) for script in self._missing.values()]
+        loads = [Sending(load(script), loaded) for script in self._missing.values()]
         self._missing.clear()
         sendings = [*loads, *self._again]
         self._again.clear()
@@ -316,7 +330,7 @@ class Channel:
             self._stale = self._error = error
             self._again.append(sending)
             return
-        if sending.done is _loaded:
+        if sending.done is loaded:
             self._load_refused = error
         else:
             self._settle(sending, refusal(sending.call, error, self.endpoint.describe()))
@@ -339,7 +353,7 @@ class Channel:
         self._not_before = time.monotonic() + self._backoff.delay()
         for sending in self._sent:
             sending.maybe_ran = True
-            if sending.done is _loaded:
+            if sending.done is loaded:
                 continue
             if sending.call.retry:
                 self._again.append(sending)
@@ -427,15 +441,7 @@ class Channel:
         self._again.clear()
 
     def _surrender(self, sending: Sending[Any]) -> EventQueueError:
-        return surrender(sending, self._error or _closed(), self.endpoint.describe())
-
-
-def _loaded(outcome: Any) -> None:
-    """Mark the sending of a script, which nobody asked for."""
-
-
-def _closed() -> QueueClosed:
-    return QueueClosed("the connection was closed here; what was under way may have been carried out; open a new one.")
+        return surrender(sending, self._error or closed(), self.endpoint.describe())
 
 
 def _hang_up(raw: Raw) -> None:
