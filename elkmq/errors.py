@@ -181,6 +181,9 @@ _KINDS: dict[str, tuple[type[EventQueueError], str, str, str]] = {
     "ELKMQ_SERVES_ORIGINAL": (
         DequeueError, "the queue is set to serve consumers of elk-mq 0.1", _UNCHANGED,
         "consume it with elk-mq 0.1, or change the queue's setting"),
+    "ELKMQ_SETTINGS_DIFFER": (
+        InvalidOption, "the queue has another value of this setting: {text}", _UNCHANGED,
+        "ask for the same, or change the queue's settings first"),
     "WRONGTYPE": (WrongKeyType, "a key of the queue holds another type of value", "", _OTHER_NAME),
     "OOM": (
         ServerOutOfMemory, "{server} is out of memory (maxmemory)", _UNCHANGED,
@@ -272,7 +275,7 @@ _CLASSES = (
 # Up to Redis 6.2 an error inside a script comes as "Error running script (call to f_…): @user_script:12: -OOM …".
 _CODE = re.compile(rf"(?:^|[:\s]-?)(ELKMQ_[A-Z_]+|{'|'.join(k for k in _KINDS if k.isupper())})(?:\s+|:|$)")
 _SCRIPT_PLACE = re.compile(
-    r",? ?(?:script: \w{40}, on )?@user_script:\s?\d+\.?:?|Error running script |\(call to f_\w{40}\):? ?"
+    r",? ?(?:script: (?:\w{40}, )?on )?@user_script:\s?\d+\.?:?|Error running script |\(call to f_\w{40}\):? ?"
 )
 _SOCKET_PLACE = re.compile(r"^Error -?\d+ (?:while )?(?:connecting to|writing to|reading from) \S+\. ")
 # Both quote a command's arguments: a payload, or the password of AUTH and HELLO. The second is redis-py's.

@@ -104,6 +104,19 @@ def test_anything_else_is_a_parse_error_and_nothing_worse(data):
         assert ServiceEvent.from_json(event.to_json()) == event
 
 
+def test_a_field_of_another_name_is_not_the_payload():
+    assert ServiceEvent.from_json(b'{"request_uuid":5,"timeout":10,"action":"a","more":"x"}').payload is None
+
+
+@pytest.mark.parametrize("space", ["\xa0", "\x0b", "\u2028", "\ufeff"], ids=ascii)
+def test_only_json_s_own_spaces_may_stand_around_it(space):
+    good = ServiceEvent(10, "a").to_json()
+    assert ServiceEvent.from_json(b"\t\n\r " + good + b" \r\n\t").timeout == 10
+    for wire in (good + space.encode(), space.encode() + good):
+        with pytest.raises(JSONParseError):
+            ServiceEvent.from_json(wire)
+
+
 @pytest.mark.parametrize(
     ("wire", "why"),
     [
