@@ -1,62 +1,29 @@
-"""One connection that all tasks of a loop share, pipelined, and that mends itself.
-
-The way of a call is the one that ``elkmq._sync.channel`` describes: ``_queue`` (asked for), ``_sent`` (written, in the
-order of the replies), ``_again`` (to be sent once more). Here two tasks move the calls: the *reader*, one for each
-connection, reads replies until it breaks; the *mender* exists only while there is something to send and no connection.
-Calls of the same tick leave in one piece. A call whose task was cancelled stays where it is until its reply has been
-read, so that no reply meets the wrong call; if it was not written yet, it never is.
-"""
+"""One connection that all tasks of a loop share, pipelined, and that mends itself; ``elkmq._aio.line`` tells how."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from elkmq._core.call import Call, Script
-from elkmq._core.fork import disarm, forget_in_child
-from elkmq._core.recovery import MAX_SENDINGS, Backoff, Failure, hopeless, judge
-from elkmq._core.sending import (
-    Done,
-    Sending,
-    call_back,
-    checked,
-    closed,
-    ignore,
-    load,
-    loaded,
-    log,
-    pack,
-    read,
-    refusal,
-    surrender,
-)
-from elkmq._endpoint import Endpoint, Raw
+from elkmq._aio.line import Interrupted, Line, resolve
+from elkmq._core.call import Call
+from elkmq._core.sending import Done, Sending, checked, closed, ignore
+from elkmq._endpoint import Endpoint
 from elkmq.errors import EventQueueError
 
 T = TypeVar("T")
 
-_hook_of: ContextVar[Channel | None] = ContextVar("_hook_of", default=None)
-_parents: list[Raw] = []  # connections of the parent, in a forked child: kept, since their finalizers would warn
 
-
-class Interrupted(Exception):  # noqa: N818 - not an error
-    """The wait was ended from outside."""
-
-
-class Channel:
+class Channel(Line):
     """A connection of the asyncio driver, for any number of tasks of one event loop at once.
 
     :param slot_key: on a cluster, a key of the queue, whose owner to talk to
     :param retry_for: seconds a call is repeated for while the connection is broken; None: the endpoint's option (30)
-    :param on_reconnect: awaited after each *re*connect, with the channel, before unanswered calls are sent again; it may
-        run calls on the channel
+    :param on_reconnect: called after each *re*connect, with the channel, and awaited if it is a coroutine function,
+        before unanswered calls are sent again; it may run calls on the channel
     :param max_outstanding: unanswered calls from which on `post` waits before it writes
     """
 
@@ -66,50 +33,12 @@ class Channel:
         *,
         slot_key: bytes | None = None,
         retry_for: float | None = None,
-        on_reconnect: Callable[[Channel], Awaitable[None]] | None = None,
+        on_reconnect: Callable[[Channel], Awaitable[None] | None] | None = None,
         max_outstanding: int = 512,
     ) -> None:
-        self.endpoint = endpoint
+        super().__init__(endpoint, slot_key, retry_for)
         self.on_reconnect = on_reconnect
-        self._slot_key = slot_key
-        self._retry_for = endpoint.options.retry_for if retry_for is None else retry_for
-        self._timeout = endpoint.options.socket_timeout
         self._max_outstanding = max_outstanding
-        self._was_connected = False
-        self._closed = False
-        self._raw: Raw = None
-        self._be_new()
-        forget_in_child(self)
-
-    def _be_new(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._raw = None
-        self._transport: Any = None
-        self._fileno = -1
-        self._reader: asyncio.Task[None] | None = None
-        self._mender: asyncio.Task[None] | None = None
-        self._queue: deque[Sending[Any]] = deque()
-        self._sent: deque[Sending[Any]] = deque()
-        self._again: deque[Sending[Any]] = deque()
-        self._missing: dict[str, Script] = {}
-        self._resending = False
-        self._ticking = False
-        self._gated = False  # on_reconnect is at work: others wait
-        self._stale: Exception | None = None
-        self._error: Exception | None = None
-        self._load_refused: Exception | None = None
-        self._backoff = Backoff()
-        self._progress = 0.0  # when the last reply came, or the oldest unanswered call was sent
-        self._not_before = 0.0  # when the next attempt to connect is due
-        self._watch: asyncio.TimerHandle | None = None
-        self._changes: list[asyncio.Future[None]] = []
-
-    def forget_parent(self) -> None:
-        """Be as new, in a forked child; calls under way belong to the parent."""
-        if self._raw is not None:
-            disarm(self._fileno)
-            _parents.append((self._raw, self._reader, self._mender))
-        self._be_new()
 
     # -- for callers
 
@@ -127,11 +56,13 @@ class Channel:
         """Send calls in one piece and return their outcomes in order, errors among them (see `raise_first`)."""
         finished = self._here().create_future()
 
-        def one_done(outcome: Any) -> None:
+        left = 0
+
+        def one_done(_: Any) -> None:
             nonlocal left
             left -= 1
             if not left:
-                _resolve(finished, None)
+                resolve(finished, None)
 
         sendings = [Sending(call, one_done) for call in calls]
         left = len(sendings)
@@ -200,6 +131,10 @@ class Channel:
         self._give_up(closed())
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def drop(self) -> None:
+        """Hang up; calls without an answer, and the next one, make the channel connect anew."""
+        self._broken(RedisConnectionError("hung up"))
+
     def interrupt(self) -> None:
         """End all calls that are under way with `Interrupted`, by hanging up."""
         interrupted = Interrupted()
@@ -209,277 +144,3 @@ class Channel:
         self._broken(interrupted)
         for sending in waiting:
             self._settle(sending, interrupted)
-
-    # -- writing
-
-    def _here(self) -> asyncio.AbstractEventLoop:
-        """The running loop, which is the one that this channel belongs to."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None and not self._loop.is_closed():
-                raise EventQueueError(
-                    "this client is in use in another event loop; nothing was sent; open one in each."
-                )
-            self.forget_parent()  # a loop that was closed took its connections along
-            self._loop = loop
-        return loop
-
-    def _submit(self, *sendings: Sending[Any]) -> None:
-        if self._closed:
-            for sending in sendings:
-                self._settle(sending, closed())
-        elif self._gated and self._raw is not None and _hook_of.get() is self:
-            self._write(sendings)
-        else:
-            self._queue.extend(sendings)
-            if self._raw is None or self._gated:
-                self._begin_to_mend()
-            elif not self._ticking:
-                # The first of a tick leaves at once, the others of the tick together at its end.
-                self._ticking = True
-                self._flush()
-                asyncio.get_running_loop().call_soon(self._tick)
-
-    def _tick(self) -> None:
-        self._ticking = False
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._queue and self._raw is not None and self._stale is None and not self._gated:
-            sendings = [s for s in self._queue if s.future is None or not s.future.done()]
-            self._queue.clear()
-            self._write(sendings)
-
-    def _write(self, sendings: Sequence[Sending[Any]]) -> None:
-        if not sendings:
-            return
-        packed = pack(sendings)
-        loop = asyncio.get_running_loop()
-        if not self._sent:
-            self._progress = loop.time()
-        if self._watch is None:
-            self._watch = loop.call_later(self._timeout, self._look_at_the_clock)
-        for sending in sendings:
-            sending.written = True
-        self._sent.extend(sendings)
-        self._transport.write(packed)
-        self._changed()
-
-    def _send_again(self) -> None:
-        self._resending = False
-        if self._raw is None or self._stale is not None:
-            return
-        loads = [Sending(load(script), loaded) for script in self._missing.values()]
-        self._missing.clear()
-        again, self._again = self._again, deque()
-        self._write([*loads, *again])
-
-    # -- reading
-
-    async def _read(self, raw: Raw) -> None:
-        try:
-            while True:
-                try:
-                    reply = await raw.read_response(disconnect_on_error=False)
-                except Exception as error:
-                    failure = judge(error)
-                    if failure is Failure.BROKEN or not self._sent:
-                        raise
-                    self._failed(failure, error)
-                    if self._raw is not raw:
-                        return
-                else:
-                    sending = self._sent.popleft()
-                    self._progress = asyncio.get_running_loop().time()
-                    self._backoff.reset()
-                    self._settle(sending, read(sending.call, reply))
-                    if self._stale is not None and not self._sent:
-                        raise self._stale
-        except asyncio.CancelledError as error:
-            if self._raw is raw:
-                self._broken(error)
-            raise
-        except Exception as error:
-            if self._raw is raw:
-                self._broken(error)
-
-    def _failed(self, failure: Failure, error: Exception) -> None:
-        """Decide about the call whose reply is due, and got this."""
-        sending = self._sent.popleft()
-        script = sending.call.script
-        if failure is Failure.NOT_NOW:
-            self._stale = error
-            self._again.append(sending)
-        elif failure is Failure.NO_SCRIPT and script is not None and sending.sendings < MAX_SENDINGS:
-            if self._load_refused is not None:
-                self._settle(sending, refusal(sending.call, self._load_refused, self.endpoint.describe()))
-            else:
-                sending.sendings += 1
-                self._missing[script.sha] = script
-                self._again.append(sending)
-                if not self._resending:
-                    # After the other replies that are here already: one load for all of them.
-                    self._resending = True
-                    asyncio.get_running_loop().call_soon(self._send_again)
-        elif sending.done is loaded:
-            self._load_refused = error
-        else:
-            self._settle(sending, refusal(sending.call, error, self.endpoint.describe()))
-        if self._stale is not None and not self._sent:
-            self._broken(self._stale)
-
-    def _settle(self, sending: Sending[Any], outcome: Any) -> None:
-        sending.outcome = outcome
-        sending.answered = True
-        if sending.future is not None:
-            _resolve(sending.future, outcome)
-        elif sending.done is not None:
-            call_back((sending,))
-        if self._changes:
-            self._changed()
-
-    def _look_at_the_clock(self) -> None:
-        """Break a connection that is mute for too long: half open, or a server that hangs."""
-        self._watch = None
-        if not self._sent or self._raw is None:
-            return
-        loop = asyncio.get_running_loop()
-        due = self._progress + self._timeout + self._sent[0].call.block
-        if loop.time() >= due:
-            self._broken(RedisTimeoutError("no reply in time"))
-        else:
-            self._watch = loop.call_at(due, self._look_at_the_clock)
-
-    def _change(self) -> asyncio.Future[None]:
-        """Return what to await for the next call to be written or answered."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changes.append(future)
-        return future
-
-    def _changed(self) -> None:
-        changes, self._changes = self._changes, []
-        for future in changes:
-            _resolve(future, None)
-
-    # -- mending
-
-    def _broken(self, error: BaseException) -> None:
-        """Hang up; what has no answer is to be sent again, or has an unknown outcome for good."""
-        raw, self._raw = self._raw, None
-        if raw is None:
-            return
-        self._transport.abort()
-        raw._reader = raw._writer = None  # what redis-py's disconnect() does, which cannot be awaited here
-        self._error = error if isinstance(error, Exception) else None
-        self._stale = self._load_refused = None
-        self._missing.clear()
-        self._not_before = asyncio.get_running_loop().time() + self._backoff.delay()
-        sent, self._sent = self._sent, deque()
-        for sending in sent:
-            sending.maybe_ran = True
-            if sending.done is loaded:
-                continue
-            if sending.call.retry and not self._gated:
-                self._again.append(sending)
-            else:
-                self._settle(sending, self._surrender(sending))
-        if self._again or self._queue:
-            self._begin_to_mend()
-
-    def _begin_to_mend(self) -> None:
-        if self._mender is None and not self._closed:
-            self._mender = asyncio.get_running_loop().create_task(self._mend())
-
-    async def _mend(self) -> None:
-        """Connect and send what waits, until that works or nothing waits any more."""
-        loop = asyncio.get_running_loop()
-        try:
-            while self._raw is None and self._retire(loop.time()):
-                pause = self._not_before - loop.time()
-                if pause > 0:
-                    waiting = (*self._again, *self._queue)
-                    soonest = min(s.give_up_at for s in waiting if s.give_up_at is not None)
-                    await asyncio.sleep(min(pause, max(0.0, soonest - loop.time())))
-                    continue
-                try:
-                    await self._connect()
-                except Exception as error:
-                    self._broken(error)
-                    self._error = error
-                    self._not_before = loop.time() + self._backoff.delay()
-                    if hopeless(error):
-                        self._give_up(error)
-        finally:
-            self._mender = None
-        if self._raw is not None:
-            self._send_again()
-            self._flush()
-
-    async def _connect(self) -> None:
-        raw = await self.endpoint.aconnect(self._slot_key)
-        if self._closed:
-            await raw.disconnect(nowait=True)
-            return
-        self._raw = raw
-        self._transport = raw._writer.transport
-        self._fileno = self._transport.get_extra_info("socket").fileno()
-        self._not_before = 0.0
-        self._reader = asyncio.get_running_loop().create_task(self._read(raw))
-        first, self._was_connected = not self._was_connected, True
-        if first or self.on_reconnect is None:
-            return
-        held, self._again = self._again, deque()
-        self._gated = True
-        token = _hook_of.set(self)
-        try:
-            await self.on_reconnect(self)
-        except Exception:
-            if self._raw is raw:
-                log.exception("on_reconnect failed; the calls that wait are sent all the same")
-        finally:
-            _hook_of.reset(token)
-            self._gated = False
-            self._again = held + self._again
-        if self._raw is not raw:
-            raise RedisConnectionError("the connection broke again") from self._error
-
-    def _retire(self, now: float) -> bool:
-        """Give up calls whose time to be repeated is over; return whether any is left."""
-        for calls in (self._again, self._queue):
-            for _ in range(len(calls)):
-                sending = calls.popleft()
-                if sending.future is not None and sending.future.done():
-                    continue  # cancelled: nobody waits for it
-                if sending.give_up_at is None:
-                    sending.give_up_at = now + self._retry_for
-                elif sending.give_up_at <= now:
-                    self._settle(sending, self._surrender(sending))
-                    continue
-                calls.append(sending)
-        return bool(self._again or self._queue)
-
-    def _give_up(self, error: Exception) -> None:
-        self._error = error
-        waiting = [*self._again, *self._queue]
-        self._again.clear()
-        self._queue.clear()
-        for sending in waiting:
-            self._settle(sending, self._surrender(sending))
-
-    def _surrender(self, sending: Sending[Any]) -> EventQueueError:
-        return surrender(sending, self._error or closed(), self.endpoint.describe())
-
-    def _forget(self, sendings: Sequence[Sending[Any]]) -> None:
-        """Take back what was not written, and what waits to be sent once more: its caller was cancelled."""
-        self._again = deque(s for s in self._again if s not in sendings)
-        self._queue = deque(s for s in self._queue if s not in sendings)
-
-
-def _resolve(future: asyncio.Future[Any], outcome: Any) -> None:
-    if future.done():
-        return  # cancelled
-    with suppress(RuntimeError):  # its loop is closed
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from elkmq._aio.channel import Channel, Interrupted
+from elkmq._aio.channel import Channel
+from elkmq._aio.line import Interrupted
 from elkmq._core.call import Call
 from elkmq._core.sending import raise_first
 from elkmq._endpoint import Endpoint
@@ -34,7 +35,7 @@ class Waiter:
         *,
         slot_key: bytes | None = None,
         retry_for: float | None = None,
-        on_reconnect: Callable[[Channel], Awaitable[None]] | None = None,
+        on_reconnect: Callable[[Channel], Awaitable[None] | None] | None = None,
     ) -> None:
         self._channel = Channel(endpoint, slot_key=slot_key, retry_for=retry_for, on_reconnect=on_reconnect)
         self._waiting = False
@@ -93,12 +94,18 @@ class Pool:
         *,
         slot_key: bytes | None = None,
         retry_for: float | None = None,
-        max_connections: int | None = None,
+        max_connections: int | None = None,  # noqa: ARG002
     ) -> None:
         self.endpoint = endpoint
         self._channel = Channel(endpoint, slot_key=slot_key, retry_for=retry_for)
-        self.run = self._channel.run
-        self.run_many = self._channel.run_many
+
+    async def run(self, call: Call[T]) -> T:
+        """Run a call on the channel; see `Channel.run`."""
+        return await self._channel.run(call)
+
+    async def run_many(self, calls: Iterable[Call[T]]) -> list[T | EventQueueError]:
+        """Run calls in one piece on the channel; see `Channel.run_many`."""
+        return await self._channel.run_many(calls)
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel]:

@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Arg = bytes | str | int
 
 DOING = "run the command"
@@ -60,7 +61,7 @@ def bulk(value: Arg) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """One command for the server.
 
     ``parse`` reads a reply that is not an error; ``retry`` says that sending it again after a lost reply changes nothing
@@ -68,7 +69,7 @@ class Call(Generic[T]):
     hold the reply back (0.0: it answers at once).
     """
 
-    parse: Callable[[Any], T]
+    parse: Callable[[Any], T_co]
     command: tuple[Arg, ...]
     script: Script | None = None
     retry: bool = True
@@ -111,7 +112,7 @@ class Prepared(Generic[T]):
         self._keys = keys
         self._parse = parse
         self._retry = retry
-        self._prefix = b"".join(map(bulk, ("EVALSHA", self._script.sha, len(keys), *keys)))
+        self._prefix = b"".join([bulk(part) for part in ("EVALSHA", self._script.sha, len(keys), *keys)])
         self._count = 3 + len(keys)
 
     def __call__(self, *args: Arg, parse: Callable[[Any], T] | None = None) -> Call[T]:

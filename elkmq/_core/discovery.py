@@ -10,10 +10,11 @@ from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple
 
 from redis.crc import key_slot
+from redis.exceptions import ClusterDownError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
-from elkmq._core.url import Address, show_address
+from elkmq._core.recovery import hopeless
+from elkmq._core.url import Address
 
 
 class Question(NamedTuple):
@@ -29,33 +30,36 @@ Search = Generator[Question, Any, Address]
 def find_primary(sentinels: Iterable[Address], service: str) -> Search:
     """Ask each Sentinel for the primary of a service, until one knows it.
 
-    :raises redis.exceptions.ConnectionError: none does.
+    :raises redis.exceptions.RedisError: none does.
     """
-    failures = []
+    errors: list[RedisError] = []
+    unknown = False
     for sentinel in sentinels:
         try:
             reply = yield Question(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service))
         except RedisError as error:
-            failures.append(f"{show_address(sentinel)}: {error}")
+            errors.append(error)
             continue
         if reply:
             host, port = reply
             return host.decode(), int(port)
-        failures.append(f"{show_address(sentinel)} knows no service {service}")
-    raise RedisConnectionError(f"no master found by Sentinel ({'; '.join(failures)})")
+        unknown = True
+    if unknown:
+        raise ResponseError(f"the Sentinels know no service {service}")
+    raise _failure("no master found by Sentinel", errors)
 
 
 def find_slot_owner(nodes: Iterable[Address], key: bytes | None) -> Search:
     """Ask each node of a cluster which one owns the slot of a key; for no key, return the first that answers.
 
-    :raises redis.exceptions.ConnectionError: none answers, or nobody owns the slot.
+    :raises redis.exceptions.RedisError: none answers, or nobody owns the slot.
     """
-    failures = []
+    errors: list[RedisError] = []
     for node in nodes:
         try:
             reply = yield Question(node, ("CLUSTER", "SLOTS"))
         except RedisError as error:
-            failures.append(f"{show_address(node)}: {error}")
+            errors.append(error)
             continue
         if key is None:
             return node
@@ -64,8 +68,15 @@ def find_slot_owner(nodes: Iterable[Address], key: bytes | None) -> Search:
             if first <= slot <= last:
                 # An empty host means: the one you asked.
                 return (owner[0] or b"").decode() or node[0], int(owner[1])
-        failures.append(f"{show_address(node)} knows no owner of slot {slot}")
-    raise RedisConnectionError(f"the cluster cannot be connected ({'; '.join(failures)})")
+        errors.append(ClusterDownError(f"no node owns slot {slot}"))
+    raise _failure("the cluster cannot be connected", errors)
+
+
+def _failure(what: str, errors: list[RedisError]) -> RedisError:
+    """One error for all: the first, where each server refuses for good, else one that says to try again."""
+    if all(map(hopeless, errors)):
+        return errors[0]
+    return RedisConnectionError(f"{what} ({'; '.join(dict.fromkeys(map(str, errors)))})")
 
 
 def owners(slots: Any) -> tuple[Address, ...]:

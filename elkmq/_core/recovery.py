@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 from enum import Enum
 
@@ -42,8 +43,8 @@ _NOT_NOW = (
     ReadOnlyError,
     TryAgainError,
 )
-# Replies that redis-py has no class for, and those of Redis 6 from inside a script, which come as one text.
-_NOT_NOW_WORDS = ("BUSY ", "UNBLOCKED ", "-READONLY ", "-LOADING ", "-MASTERDOWN ", "-CLUSTERDOWN ", "-TRYAGAIN ")
+# Replies that redis-py has no class for; and what Redis 6 says from inside a script: "ERR Error running script ...: -READONLY".
+_NOT_NOW_REPLY = re.compile(r"(?:BUSY|UNBLOCKED) |ERR Error running script .*: -(?:READONLY|MASTERDOWN) ", re.DOTALL)
 
 
 def judge(error: BaseException) -> Failure:
@@ -53,8 +54,7 @@ def judge(error: BaseException) -> Failure:
     if isinstance(error, _NOT_NOW):
         return Failure.NOT_NOW
     if isinstance(error, ResponseError):
-        text = str(error)
-        return Failure.NOT_NOW if any(word in text for word in _NOT_NOW_WORDS) else Failure.ANSWER
+        return Failure.NOT_NOW if _NOT_NOW_REPLY.match(str(error)) else Failure.ANSWER
     if isinstance(error, AuthenticationError | AuthorizationError):
         return Failure.ANSWER
     return Failure.BROKEN

@@ -22,10 +22,23 @@ REFUSED = "the server did not carry it out"
 class Sending(Generic[T]):
     """One call between being asked for and being answered."""
 
-    __slots__ = ("answered", "call", "done", "future", "give_up_at", "maybe_ran", "outcome", "sendings", "written")
+    __slots__ = (
+        "answered",
+        "call",
+        "done",
+        "future",
+        "give_up_at",
+        "maybe_ran",
+        "outcome",
+        "packed",
+        "sendings",
+        "written",
+    )
 
     def __init__(self, call: Call[T], done: Done | None = None) -> None:
         self.call = call
+        self.packed = call.packed()
+        """Here, so that an argument which cannot be written hits its own caller."""
         self.done = done
         self.future: Any = None
         """asyncio: what its caller awaits."""
@@ -45,7 +58,7 @@ def read(call: Call[T], reply: Any) -> T | Exception:
     """What the call makes of a reply. An error of its ``parse`` is that call's outcome and hits no other one."""
     try:
         return call.parse(reply)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised where the call was made
         return error
 
 
@@ -60,15 +73,16 @@ def surrender(sending: Sending[Any], error: Exception, server: str) -> EventQueu
 
 
 def _ours(error: Exception, server: str, doing: str, fate: str) -> EventQueueError:
+    if isinstance(error, EventQueueError):
+        return type(error)(*error.args)  # each call raises one of its own
     ours = translate(error, server=server, doing=doing, fate=fate)
-    if ours is not error:
-        ours.__cause__ = error
+    ours.__cause__ = error
     return ours
 
 
 def pack(sendings: Iterable[Sending[Any]]) -> bytes:
     """The calls as one piece of bytes."""
-    return b"".join([sending.call.packed() for sending in sendings])
+    return b"".join([sending.packed for sending in sendings])
 
 
 def load(script: Script) -> Call[None]:
@@ -77,7 +91,7 @@ def load(script: Script) -> Call[None]:
     return Call(_nothing, (script.source,), None, True, 0.0, prefix, 2, f"load the script {script.name}")
 
 
-def _nothing(reply: Any) -> None:
+def _nothing(_: Any) -> None:
     return None
 
 
@@ -96,13 +110,12 @@ def closed() -> QueueClosed:
     return QueueClosed("the connection was closed here; what was under way may have been carried out; open a new one.")
 
 
-def call_back(sendings: Iterable[Sending[Any]]) -> None:
-    """Report the outcomes of posted calls. An error in a callback is logged and keeps none of the others from theirs."""
-    for sending in sendings:
-        try:
-            (sending.done or ignore)(sending.outcome)
-        except Exception:
-            log.exception("a callback failed that was told what became of a call (could not %s)", sending.call.doing)
+def call_back(sending: Sending[Any]) -> None:
+    """Report the outcome of a posted call. An error in the callback is logged and hits nobody else."""
+    try:
+        (sending.done or ignore)(sending.outcome)
+    except Exception:
+        log.exception("a callback failed that was told what became of a call (could not %s)", sending.call.doing)
 
 
 def raise_first(outcomes: Iterable[T | EventQueueError]) -> list[T]:

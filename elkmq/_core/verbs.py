@@ -6,6 +6,7 @@ What a script does, returns and costs stands in its header (``elkmq/lua``).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -149,6 +150,15 @@ class Verbs:
         """Hand back up to n deliveries and, once there are none, unregister; returns how many are left."""
         return self._leave(consumer, n)
 
+    def keep_response(self, entry: Entry) -> list[Call[int]]:
+        """Leave a response between clients of elk-mq 0.1 where it is, until nobody can be waiting for it any more."""
+        timeout = re.search(rb'"timeout":(\d{1,5})\b', entry.fields[b"response"])
+        until = entry.timestamp + 1000 * (int(timeout[1]) if timeout else 65_535)
+        return [
+            command("ZADD", self.keys.of("answered"), "NX", until, entry.id, parse=int),
+            command("XACK", self.keys.lane(0), GROUP, entry.id, parse=int),
+        ]
+
     # -- the simple form
 
     def dequeue(self, consumer: str = "", lease: int = 0) -> Call[Taken]:
@@ -236,6 +246,12 @@ class Verbs:
     def release(self, key: str, owner: str) -> Call[bool]:
         """Give a claim back."""
         return self._finish(key, owner, "release", "", 0)
+
+
+def beat(consumers: Sequence[tuple[Verbs, str, int]]) -> Call[list[int]]:
+    """Renew the leases, in ms, of consumers at one server; for each -1 where it is lost, else the ms until a lease ends."""
+    keys = tuple(verbs.keys.lane(0) for verbs, _, _ in consumers)
+    return Prepared("beat", keys, list)(*(part for _, name, lease in consumers for part in (name, lease)))
 
 
 def wait_for_entries(

@@ -1,0 +1,136 @@
+"""What the shells need of asyncio. The sync twin (`elkmq._sync._concurrency`) offers the same names over threads; both by
+hand, so that the text of a shell is the same in both flavours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+Lock = asyncio.Lock
+sleep = asyncio.sleep
+in_thread = asyncio.to_thread
+
+
+class Promise(Generic[T]):
+    """A value that somebody else will have; kept or broken once, from the same loop."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def keep(self, value: T) -> None:
+        """Here it is; later ones are ignored."""
+        if not self._future.done():
+            self._future.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """It will not come."""
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    async def wait(self, timeout: float) -> T:
+        """The value. Raises `TimeoutError` where it does not come within ``timeout`` seconds."""
+        timer = asyncio.get_running_loop().call_later(timeout, self.fail, TimeoutError())
+        try:
+            return await self._future
+        finally:
+            timer.cancel()
+
+
+class Flag:
+    """Something to wait for; raised from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def raise_(self) -> None:
+        """Let whoever waits go on."""
+        in_loop(self._loop, self._event.set)
+
+    async def wait(self, timeout: float | None) -> bool:
+        """Wait until it is raised, and lower it; False after ``timeout`` seconds (None: for ever)."""
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout)
+        except asyncio.TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Call a function on its loop, from any thread; a loop that is closed has nobody who would care."""
+    try:
+        if asyncio._get_running_loop() is loop:
+            function(*args)
+        else:
+            loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
+class Caller:
+    """Calls functions where the shell lives: on its event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Call it there soon, from any thread."""
+        in_loop(self._loop, function, *args)
+
+
+class Background:
+    """A loop of the shell that runs beside its caller until it is stopped."""
+
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self._task = asyncio.get_running_loop().create_task(function(), name=name)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return not self._task.done()
+
+    async def stop(self) -> None:
+        """End it and wait until it has ended."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+class Workers:
+    """Runs handlers beside each other, ``concurrency`` at most."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._free = asyncio.Semaphore(concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """Run it; waits for a free place first."""
+        await self._free.acquire()
+        task = asyncio.get_running_loop().create_task(function(*args))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._free.release()
+        if not task.cancelled():
+            task.exception()
+
+    async def join(self, timeout: float | None = None) -> bool:
+        """Wait for those that run; False where some still run after ``timeout`` seconds."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout)
+        return not self._tasks
+
+    async def close(self) -> None:
+        """Stop those that still run."""
+        for task in list(self._tasks):
+            task.cancel()
+        await self.join()

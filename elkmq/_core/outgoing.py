@@ -1,0 +1,111 @@
+"""From what a caller says about an event to what goes to the server; all checks on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from elkmq._core.entry import Outgoing
+from elkmq.errors import InvalidEvent, InvalidOption, JSONDumpError, JSONParseError
+from elkmq.event import ServiceEvent
+from elkmq.options import MAX_PRIORITY, Seconds, milliseconds, whole
+
+T = TypeVar("T")
+
+BATCH = 500
+"""Events per script: an enqueue of more is split, each part accepted whole or not at all. Bounds how long a script runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """An event to enqueue, with how.
+
+    ``queue``: name of another queue, in ``Delivery.complete``; None: the same. ``delay``: before it is handed out.
+    ``priority``: 0 to 255, higher is more urgent. ``ttl``: time to live from its enqueue; None: the queue's. ``headers``:
+    anything JSON can carry. ``dedupe_id``: what it is known by; None: its uuid; '': it is accepted however often it comes.
+    """
+
+    event: ServiceEvent
+    queue: str | None = None
+    delay: Seconds = 0.0
+    priority: int = 0
+    ttl: Seconds | None = None
+    headers: Mapping[str, Any] | None = None
+    dedupe_id: str | None = None
+
+
+def outgoing(send: Send) -> Outgoing:
+    """Check an event and how it is to be enqueued.
+
+    Raises:
+        InvalidEvent: It is not a `ServiceEvent`.
+        InvalidOption: An option makes no sense.
+        JSONDumpError: The headers cannot be written as JSON.
+    """
+    event = checked(send.event)
+    delay, priority = 0, 0
+    if send.delay:
+        delay = milliseconds("delay", send.delay)
+    if send.priority:
+        priority = whole("priority", send.priority, 0, MAX_PRIORITY)
+    fields: tuple[bytes | str | int, ...] = ()
+    if send.ttl is not None:
+        fields += ("ttl", milliseconds("ttl", send.ttl, least=0.001))
+    if send.headers is not None:
+        fields += ("headers", headers_json(send.headers))
+    unique = f"{event.request_uuid:032x}"
+    if send.dedupe_id is not None and send.dedupe_id != unique:
+        unique = _dedupe_id(send.dedupe_id)
+        if unique:
+            fields += ("unique", unique)
+    return Outgoing(event.to_json(), unique, delay, priority, "", fields)
+
+
+def checked(event: object) -> ServiceEvent:
+    """Return the event. Raises: InvalidEvent: it is something else."""
+    if not isinstance(event, ServiceEvent):
+        raise InvalidEvent(f"a {type(event).__name__} is not an event; nothing was sent; give a ServiceEvent.")
+    return event
+
+
+def _dedupe_id(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 255 or not value.isprintable() or "|" in value:
+        raise InvalidOption(
+            f"dedupe_id is {str(value)[:40]!r}; nothing was sent; give printable text of at most 255 characters without '|'."
+        )
+    return value
+
+
+def headers_json(headers: Mapping[str, Any]) -> bytes:
+    """Write headers as JSON. Raises: JSONDumpError."""
+    try:
+        return json.dumps(dict(headers), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise JSONDumpError(f"the headers cannot be written as JSON ({exc}); nothing was sent; correct them.") from None
+
+
+def read_headers(data: bytes | None) -> dict[str, Any]:
+    """Read headers from an entry. Raises: JSONParseError."""
+    if data is None:
+        return {}
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise JSONParseError("the entry's headers are not a JSON object; correct its producer.")
+    return found
+
+
+def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """Split into lists of ``size`` at most."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,192 @@
+"""Heartbeats: one thread per process and server renews the leases of all consumers, whoever runs them.
+
+It is a thread even for asyncio and for Celery's event loop, so that a handler that blocks the loop for minutes keeps its
+lease; and it has a connection of its own, so that no blocking read is in its way. After a fork the child has no consumers:
+those of the parent go on there.
+
+The thread also sees to the queues' chores (tend.lua), when an entry is due or a lease ends, so that delays are kept and
+deliveries of the dead come back without anybody polling, however busy the consumers are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from elkmq._core.clock import now
+from elkmq._core.entry import Tended
+from elkmq._core.verbs import Verbs, beat
+from elkmq._endpoint import Endpoint
+from elkmq._sync.link import Channel
+from elkmq.errors import EventQueueError, LeaseLost
+
+log = logging.getLogger("elkmq")
+
+BEATS = 3
+"""Heartbeats per lease: two may be lost."""
+
+QUEUES_PER_BEAT = 100
+"""Bounds how long one script runs."""
+
+JITTER = 0.03
+"""Seconds by which the processes that wait for the same moment come apart at most; delays are kept to within 0.1 s."""
+
+
+class Member(Protocol):
+    """A consumer as the heart sees it. All methods are called on the heart's thread and return at once."""
+
+    verbs: Verbs
+    lease: float
+
+    @property
+    def consumer(self) -> str | None:
+        """Its name at the server; None while it is not registered."""
+
+    def heard(self, sent: float) -> None:
+        """A heartbeat that was sent at ``sent`` (`elkmq._core.clock`) was answered: the lease holds."""
+
+    def tended(self, reply: Tended) -> None:
+        """The chores were done."""
+
+    def gone(self, consumer: str) -> None:
+        """The server does not know it any more."""
+
+
+class Heart:
+    """The heartbeats of one process for one server (on a Cluster: for one queue's slot).
+
+    All consumers' leases are renewed by one call (beat.lua). The chores (tend.lua) are done once a lease, and when one of
+    the queues has something due.
+    """
+
+    def __init__(self, endpoint: Endpoint, slot_key: bytes | None) -> None:
+        self._endpoint = endpoint
+        self._slot_key = slot_key
+        self._changed = threading.Condition()
+        self._beat_at = 0.0
+        self._members: dict[Member, float] = {}
+        """When each one's chores are due."""
+        self._thread: threading.Thread | None = None
+
+    def add(self, member: Member) -> None:
+        """Beat for a consumer, which just registered, from now on."""
+        with self._changed:
+            at = now()
+            self._beat_at = min(self._beat_at, at + member.lease / BEATS) if self._members else at + member.lease / BEATS
+            self._members[member] = at + member.lease / BEATS
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="elkmq-heart", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def sooner(self, member: Member, seconds: float) -> None:
+        """Do its queue's chores in so many seconds, if not before: an entry is due then, or a lease ends."""
+        at = now() + seconds + random.uniform(0, JITTER)
+        with self._changed:
+            if member in self._members and at < self._members[member]:
+                self._members[member] = at
+                self._changed.notify()
+
+    def remove(self, member: Member) -> None:
+        """Beat for it no more."""
+        with self._changed:
+            self._members.pop(member, None)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        # A heartbeat that could not be sent for longer than a beat is worth no more than the next one.
+        channel = Channel(self._endpoint, slot_key=self._slot_key, retry_for=1.0)
+        while True:
+            with self._changed:
+                while self._members and (wait := min(self._beat_at, *self._members.values()) - now()) > 0:
+                    self._changed.wait(wait)
+                if not self._members:
+                    # The last one went: thread and connection go too, a new member brings new ones.
+                    self._thread = None
+                    break
+                at = now()
+                beating = at >= self._beat_at
+                if beating:
+                    self._beat_at = at + min(m.lease for m in self._members) / BEATS
+                tending = [m for m, due in self._members.items() if due <= at]
+                for member in tending:
+                    self._members[member] = at + member.lease
+                everyone = list(self._members)
+            if beating:
+                self._beat(channel, everyone)
+            if tending:
+                self._tend(channel, tending)
+        channel.close()
+
+    def _beat(self, channel: Channel, members: list[Member]) -> None:
+        named = [(m, name) for m in members if (name := m.consumer) is not None]
+        for start in range(0, len(named), QUEUES_PER_BEAT):
+            part = named[start : start + QUEUES_PER_BEAT]
+            sent = now()
+            try:
+                replies = channel.run(beat([(m.verbs, name, round(m.lease * 1000)) for m, name in part]))
+            except EventQueueError as error:
+                log.warning("heartbeat to %s failed, the next one is in a moment: %s", self._endpoint.describe(), error)
+                with self._changed:
+                    self._beat_at = min(self._beat_at, now() + 0.5)
+                return
+            for (member, name), left in zip(part, replies, strict=True):
+                if left < 0:
+                    _tell(member.gone, name)
+                    continue
+                _tell(member.heard, sent)
+                # Others' leases ran out, or will before anybody else has a reason to look.
+                if left < member.lease * 1000 / BEATS:
+                    self.sooner(member, left / 1000)
+
+    def _tend(self, channel: Channel, members: list[Member]) -> None:
+        named = [(m, name) for m in members if (name := m.consumer) is not None]
+        sent = now()
+        replies = channel.run_many([m.verbs.tend(name, round(m.lease * 1000), chores=True) for m, name in named])
+        for (member, name), reply in zip(named, replies, strict=True):
+            if isinstance(reply, LeaseLost):
+                _tell(member.gone, name)
+            elif isinstance(reply, EventQueueError):
+                log.warning("the chores of %s failed, they are tried again: %s", name, reply)
+                self.sooner(member, 1.0)
+            else:
+                _tell(member.heard, sent)
+                _tell(member.tended, reply)
+                if reply.more:
+                    self.sooner(member, 0.0)
+                elif 0 <= reply.next_event < member.lease * 1000:
+                    self.sooner(member, reply.next_event / 1000)
+
+
+def _tell(callback: Callable[..., None], *args: object) -> None:
+    try:
+        callback(*args)
+    except Exception:
+        log.exception("a consumer's heartbeat callback failed; the heartbeats go on")
+
+
+_hearts: dict[object, Heart] = {}
+_lock = threading.Lock()
+
+
+def heart(endpoint: Endpoint, slot_key: bytes) -> Heart:
+    """The heart of this process for a server; on a Cluster, for a queue."""
+    key = (endpoint.key, slot_key if endpoint.cluster else None)
+    with _lock:
+        if key not in _hearts:
+            _hearts[key] = Heart(endpoint, slot_key if endpoint.cluster else None)
+        return _hearts[key]
+
+
+def _in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _hearts.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
+

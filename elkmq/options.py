@@ -1,0 +1,196 @@
+"""The options of a client (`Options`), the settings that a queue keeps at the server (`QueueSettings`), and queue names.
+
+Every field has its default and unit beside it; what does not fit together is refused when the object is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Literal, NoReturn
+
+from elkmq.errors import InvalidOption, QueueNameError
+from elkmq.keys import looks_like_a_key
+
+Seconds = float | timedelta
+"""A span of time: seconds as a number, or a `timedelta`."""
+
+MAX_NAME_BYTES = 255
+"""As for a queue's name in AMQP 0-9-1 (a short string)."""
+
+MAX_PRIORITY = 255
+"""As in RabbitMQ; each level in use costs one stream."""
+
+
+def check_name(name: object) -> str:
+    """Return a queue's name.
+
+    Raises:
+        QueueNameError: It is not text, empty, over 255 bytes, has braces, white space or control characters, or ends
+            like a key of our own.
+    """
+    if not isinstance(name, str):
+        _bad_name(f"is {type(name).__name__}, not text")
+    if not name:
+        _bad_name("is empty")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        _bad_name("has half a surrogate pair")
+    if size > MAX_NAME_BYTES:
+        _bad_name(f"takes {size} bytes, more than {MAX_NAME_BYTES}")
+    if "{" in name or "}" in name:
+        _bad_name("has braces, which would put its keys into different slots of a Cluster")
+    if any(c.isspace() or not c.isprintable() for c in name):
+        _bad_name("has white space or control characters")
+    if looks_like_a_key(name):
+        _bad_name("ends like one of ElkMQ's own keys")
+    return name
+
+
+def _bad_name(why: str) -> NoReturn:
+    raise QueueNameError(f"the queue's name {why}; nothing was sent; choose another name.") from None
+
+
+def _bad(name: str, why: str) -> NoReturn:
+    raise InvalidOption(f"{name} {why}; nothing was sent; correct it.") from None
+
+
+def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.inf) -> float:
+    """Return a span of time in seconds.
+
+    Raises:
+        InvalidOption: It is not a number or `timedelta`, is NaN or infinite, or is out of range.
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        _bad(name, f"is {value!r}, not a finite number of seconds or a timedelta")
+    if not least <= number <= most:
+        _bad(name, f"is {number:g} s, not from {least:g} to {most:g}" if most < math.inf else f"is {number:g} s, below {least:g}")
+    return float(number)
+
+
+def milliseconds(name: str, value: object, *, least: float = 0.0) -> int:
+    """Return a span of time in whole milliseconds, at least 1 unless it is 0; 10 years at most. Raises: InvalidOption."""
+    span = seconds(name, value, least=least, most=315_360_000)
+    return max(1, round(span * 1000)) if span else 0
+
+
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """Return a whole number in a range. Raises: InvalidOption."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        _bad(name, f"is {value!r}, not a whole number from {least} to {most}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a client works with its queue. Times are in seconds."""
+
+    lease: float = 30.0
+    """How long a consumer may be silent before its deliveries go to others; it is renewed every third of it. 1 to 3600."""
+    dedupe_window: float = 120.0
+    """How long an event's unique id is remembered, so that enqueueing it again adds nothing; 0: not at all. To 86400."""
+    delivery_limit: int = 20
+    """Failures after which a delivery becomes a dead letter, where the queue has no limit of its own (RabbitMQ's
+    default for quorum queues since 4.0); 0: none."""
+    global_keyprefix: str = ""
+    """What every key starts with (Kombu's name for it)."""
+    compete_with_originals: bool = False
+    """Consume from a queue that serves consumers of elk-mq 0.1, although nobody can keep them from handing out an event
+    that was handed out here."""
+
+    def __post_init__(self) -> None:
+        seconds("lease", self.lease, least=1, most=3600)
+        seconds("dedupe_window", self.dedupe_window, most=86_400)
+        whole("delivery_limit", self.delivery_limit, 0, 1_000_000)
+        if not isinstance(self.global_keyprefix, str) or "{" in self.global_keyprefix or "}" in self.global_keyprefix:
+            _bad("global_keyprefix", "is not text without braces")
+
+    @property
+    def lease_ms(self) -> int:
+        """The lease in milliseconds."""
+        return round(float(self.lease) * 1000)
+
+
+Overflow = Literal["reject", "drop_oldest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """What a queue is set to do, for all of its clients; kept at the server. None: the default."""
+
+    max_length: int | None = None
+    """Ready events it holds at most; default: no limit."""
+    overflow: Overflow | None = None
+    """What a full queue does: ``reject`` new events (`QueueFull`, the default) or ``drop_oldest``."""
+    ttl: Seconds | None = None
+    """Time to live of every event, from its enqueue; default: for ever. An event's own ttl can only be shorter."""
+    delivery_limit: int | None = None
+    """Failures after which a delivery becomes a dead letter; default: the consumer's option. 0: no limit."""
+    retention_count: int | None = None
+    """Completed events kept in the event log, about; default: none unless ``retention`` is set."""
+    retention: Seconds | None = None
+    """How long completed events stay in the event log."""
+    dead_letter_max: int | None = None
+    """Dead letters kept at most, the oldest going first; default: all."""
+    dead_letter_expired: bool | None = None
+    """Whether events whose time to live is over become dead letters; default: they are counted and gone."""
+    single_active: bool | None = None
+    """Serve one consumer at a time, the others standing by."""
+    serve_elkmq01: bool | None = None
+    """Serve consumers and responders of elk-mq 0.1 as well; consumers of ours are then refused."""
+    paused: bool | None = None
+    """Hand out nothing."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_length", 1), ("delivery_limit", 0), ("retention_count", 1), ("dead_letter_max", 1)):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), least, 10**12)
+        if self.overflow not in (None, "reject", "drop_oldest"):
+            _bad("overflow", f"is {self.overflow!r}, neither 'reject' nor 'drop_oldest'")
+        if self.overflow is not None and self.max_length is None:
+            _bad("overflow", "goes with max_length")
+        for name in ("ttl", "retention"):
+            if getattr(self, name) is not None:
+                milliseconds(name, getattr(self, name), least=0.001)
+        for name in ("dead_letter_expired", "single_active", "serve_elkmq01", "paused"):
+            if getattr(self, name) not in (None, True, False):
+                _bad(name, "is neither True nor False")
+
+    def changes(self) -> dict[str, str]:
+        """The settings by their names at the server; '' for defaults."""
+        return {_NAMES.get(f.name, f.name): as_text(f.name, getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def read(cls, found: Mapping[str, str]) -> QueueSettings:
+        """From the server's names and text; settings of a newer release that this one does not know are left out."""
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            text = found.get(_NAMES.get(f.name, f.name))
+            if text is None:
+                continue
+            if f.name in ("ttl", "retention"):
+                values[f.name] = int(text) / 1000
+            elif f.name == "overflow":
+                values[f.name] = text
+            else:
+                values[f.name] = text == "1" if f.name in _FLAGS else int(text)
+        return cls(**values)
+
+
+_NAMES = {"retention": "retention_ms"}
+_FLAGS = ("dead_letter_expired", "single_active", "serve_elkmq01", "paused")
+
+
+def as_text(name: str, value: object) -> str:
+    """A setting as the server keeps it; '' where it is the default."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "1"
+    if name in ("ttl", "retention"):
+        return str(milliseconds(name, value))
+    return str(value)
