@@ -305,7 +305,7 @@ class Line:
             coming = self.on_reconnect(self)
             if inspect.isawaitable(coming):
                 await coming
-        except Exception:
+        except Exception:  # noqa: BLE001 - a user's code
             if self._raw is raw:
                 log.exception("on_reconnect failed; the calls that wait are sent all the same")
         finally:

@@ -112,7 +112,8 @@ class Prepared(Generic[T]):
         self._keys = keys
         self._parse = parse
         self._retry = retry
-        self._prefix = b"".join([bulk(part) for part in ("EVALSHA", self._script.sha, len(keys), *keys)])
+        parts: tuple[Arg, ...] = ("EVALSHA", self._script.sha, len(keys), *keys)
+        self._prefix = b"".join([bulk(part) for part in parts])
         self._count = 3 + len(keys)
 
     def __call__(self, *args: Arg, parse: Callable[[Any], T] | None = None) -> Call[T]:

@@ -16,7 +16,8 @@ from elkmq._core.call import Call
 from elkmq._core.fork import forget_in_child
 from elkmq._core.sending import raise_first
 from elkmq._endpoint import Endpoint
-from elkmq._sync.channel import Channel, Interrupted
+from elkmq._sync.channel import Channel
+from elkmq._sync.line import Interrupted
 from elkmq.errors import EventQueueError, QueueClosed, ServerConnectionError
 
 __all__ = ["Channel", "Pool", "Waiter", "raise_first"]

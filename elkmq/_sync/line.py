@@ -1,0 +1,303 @@
+"""The inside of the sync driver's connection: what is on its way, in what order, and what happens when it breaks.
+
+How a call travels. It is *written* and waits in ``_sent``, in the order of writing, which is the order of the replies.
+From there it goes
+
+- to its outcome, when its reply is read;
+- to ``_again``, when the reply says that it was not carried out: the server lost its script (``NOSCRIPT``), or is a
+  replica, still loading, or not the owner of the slot any more. Once all replies are in, the channel loads the scripts,
+  or connects anew (by way of Sentinel or the cluster's slots, so to another server perhaps), and sends these calls again
+  in their order. A call behind them that was carried out stays carried out: between two calls of a pipeline, the server
+  keeps the order only as long as both are carried out at once;
+- to ``_again`` too, when the connection breaks or stays mute for ``socket_timeout`` and the call is safe to repeat
+  (``call.retry``); else to an error which says that its outcome is unknown.
+
+A call is repeated until ``retry_for`` seconds after its own first failure.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from elkmq._core.call import Script
+from elkmq._core.fork import disarm, forget_in_child
+from elkmq._core.recovery import MAX_SENDINGS, Backoff, Failure, hopeless, judge
+from elkmq._core.sending import Sending, call_back, closed, load, loaded, log, pack, read, refusal, surrender
+from elkmq._endpoint import Endpoint, Raw
+from elkmq.errors import EventQueueError
+
+
+class Interrupted(Exception):
+    """The wait was ended from outside."""
+
+
+class _Lost(Exception):
+    """The connection broke while ``on_reconnect`` used it; the argument is why. Only passed on."""
+
+
+class Line:
+    """The state of a channel. Whoever calls these methods holds its lock, by `_at_work`."""
+
+    on_reconnect: Callable[[Any], None] | None
+
+    def __init__(self, endpoint: Endpoint, slot_key: bytes | None, retry_for: float | None) -> None:
+        self.endpoint = endpoint
+        self._slot_key = slot_key
+        self._retry_for = endpoint.options.retry_for if retry_for is None else retry_for
+        self._timeout = endpoint.options.socket_timeout
+        self._closed = False
+        self._be_new()
+        forget_in_child(self)
+
+    def _be_new(self) -> None:
+        self._lock = threading.RLock()
+        self._wake = threading.Event()  # ends the waits between attempts to connect
+        self._raw: Raw = None
+        self._fileno = -1
+        self._was_connected = False
+        self._sent: deque[Sending[Any]] = deque()
+        self._again: deque[Sending[Any]] = deque()
+        self._told: deque[Sending[Any]] = deque()  # have an outcome that their callback has not been told
+        self._missing: dict[str, Script] = {}
+        self._stale: Exception | None = None  # why this server is not the right one any more
+        self._error: Exception | None = None  # what broke the connection last
+        self._load_refused: Exception | None = None
+        self._backoff = Backoff()
+        self._progress = 0.0  # when the last reply came, or the oldest unanswered call was sent
+        self._not_before = 0.0  # when the next attempt to connect is due
+        self._in_hook = False
+        self._interrupted = False
+
+    def forget_parent(self) -> None:
+        """Be as new, in a forked child; calls under way belong to the parent."""
+        if self._raw is not None:
+            disarm(self._fileno)
+        self._be_new()
+
+    @contextmanager
+    def _at_work(self, sendings: Sequence[Sending[Any]] = ()) -> Iterator[None]:
+        """Hold the lock; afterwards, without it, report outcomes. Calls whose caller is thrown out are forgotten."""
+        try:
+            with self._lock:
+                try:
+                    yield
+                except BaseException as error:
+                    # Where the reading stopped is unknown, so the connection cannot be used any more.
+                    self._broken(error)
+                    self._again = deque(sending for sending in self._again if sending not in sendings)
+                    raise
+        finally:
+            while self._told and not self._in_hook:
+                call_back(self._told.popleft())
+
+    def _exchange(self, sendings: Sequence[Sending[Any]], *, write: bool = True) -> None:
+        if write:
+            if self._raw is not None and not self._sent and not all(sending.call.retry for sending in sendings):
+                # What cannot be repeated is not tried on a connection that is known to be gone.
+                self._readable()
+            self._write(sendings)
+        for sending in sendings:
+            while not sending.answered:
+                self._step()
+
+    def _step(self) -> None:
+        if self._closed:
+            self._broken(closed())
+            self._give_up(closed())
+        elif self._raw is None or (self._stale is not None and not self._sent):
+            self._mend()
+        elif self._sent:
+            self._read_one()
+        else:
+            self._send_again()
+
+    def _write(self, sendings: Sequence[Sending[Any]]) -> None:
+        if self._raw is None or self._stale is not None or self._again:
+            self._again.extend(sendings)  # behind those that wait already
+            return
+        packed = pack(sendings)
+        if not self._sent:
+            self._progress = time.monotonic()
+        for sending in sendings:
+            sending.written = True
+        self._sent.extend(sendings)
+        try:
+            self._raw.send_packed_command((packed,), check_health=False)
+        except Exception as error:  # noqa: BLE001 - judged
+            self._broken(error)
+
+    def _send_again(self) -> None:
+        loads = [Sending(load(script), loaded) for script in self._missing.values()]
+        self._missing.clear()
+        sendings = [*loads, *self._again]
+        self._again.clear()
+        self._write(sendings)
+
+    def _read_one(self) -> None:
+        raw, sending = self._raw, self._sent[0]
+        block = sending.call.block
+        try:
+            if block:
+                raw._sock.settimeout(self._timeout + block)
+            reply = raw.read_response(disconnect_on_error=False)
+            if block:
+                raw._sock.settimeout(self._timeout)
+        except Exception as error:  # noqa: BLE001 - judged
+            self._failed(error)
+            return
+        self._sent.popleft()
+        self._progress = time.monotonic()
+        self._backoff.reset()
+        self._settle(sending, read(sending.call, reply))
+
+    def _readable(self) -> bool:
+        """Whether a reply is there; False, too, when the connection turns out to be broken."""
+        if self._raw is None:
+            return False
+        try:
+            return bool(self._raw.can_read(0))
+        except Exception as error:  # noqa: BLE001 - judged
+            self._broken(error)
+            return False
+
+    def _failed(self, error: Exception) -> None:
+        """Decide about the call whose reply is due, and got this."""
+        failure = judge(error)
+        if failure is Failure.BROKEN:
+            self._broken(error)
+            return
+        sending = self._sent.popleft()
+        script = sending.call.script
+        if failure is Failure.NO_SCRIPT and script is not None and sending.sendings < MAX_SENDINGS:
+            if self._load_refused is None:
+                sending.sendings += 1
+                self._missing[script.sha] = script
+                self._again.append(sending)
+                return
+            error = self._load_refused
+        elif failure is Failure.NOT_NOW:
+            self._stale = self._error = error
+            self._again.append(sending)
+            return
+        if sending.done is loaded:
+            self._load_refused = error
+        else:
+            self._settle(sending, refusal(sending.call, error, self.endpoint.describe()))
+
+    def _settle(self, sending: Sending[Any], outcome: Any) -> None:
+        sending.outcome = outcome
+        sending.answered = True
+        if sending.done is not None:
+            self._told.append(sending)
+
+    def _broken(self, error: BaseException) -> None:
+        """Hang up; what has no answer is to be sent again, or has an unknown outcome for good."""
+        raw, self._raw = self._raw, None
+        if raw is None:
+            return
+        raw.disconnect()
+        self._error = error if isinstance(error, Exception) else None
+        self._stale = self._load_refused = None
+        self._missing.clear()
+        self._not_before = time.monotonic() + self._backoff.delay()
+        for sending in self._sent:
+            sending.maybe_ran = True
+            if sending.done is loaded:
+                continue
+            if sending.call.retry:
+                self._again.append(sending)
+            else:
+                self._settle(sending, self._surrender(sending))
+        self._sent.clear()
+
+    def _mend(self, *, patient: bool = True) -> None:
+        """Connect and send again what waits in ``_again``, until that works or nothing waits any more.
+
+        :param patient: False: one attempt at most, and none before its time
+        """
+        if self._stale is not None:
+            self._broken(self._stale)
+        if self._in_hook:
+            raise _Lost(self._error)
+        while self._retire():
+            if self._closed:
+                self._give_up(closed())
+                return
+            if self._interrupted:
+                raise Interrupted
+            pause = self._not_before - time.monotonic()
+            if pause > 0:
+                if not patient:
+                    return
+                soonest = min(s.give_up_at for s in self._again if s.give_up_at is not None)
+                self._wake.wait(min(pause, max(0.0, soonest - time.monotonic())))
+                continue
+            try:
+                self._connect()
+            except Interrupted:
+                raise
+            except Exception as error:  # noqa: BLE001 - judged
+                self._error = error
+                self._broken(error)
+                self._not_before = time.monotonic() + self._backoff.delay()
+                if hopeless(error):
+                    self._give_up(error)
+                if not patient:
+                    return
+            else:
+                self._send_again()
+                return
+
+    def _connect(self) -> None:
+        self._raw = raw = self.endpoint.connect(self._slot_key)
+        self._fileno = raw._sock.fileno()
+        self._not_before = 0.0
+        first, self._was_connected = not self._was_connected, True
+        if self._interrupted:
+            self._broken(Interrupted())
+            raise Interrupted
+        if first or self.on_reconnect is None:
+            return
+        held, self._again = self._again, deque()
+        self._in_hook = True
+        try:
+            self.on_reconnect(self)
+        except _Lost as lost:
+            raise RedisConnectionError("the connection broke again") from lost.args[0]
+        except Exception:  # noqa: BLE001 - a user's code
+            log.exception("on_reconnect failed; the calls that wait are sent all the same")
+        finally:
+            self._in_hook = False
+            self._again = held + self._again
+        if self._raw is None:
+            raise RedisConnectionError("the connection broke again") from self._error
+
+    def _retire(self) -> bool:
+        """Give up calls whose time to be repeated is over; return whether any is left."""
+        now = time.monotonic()
+        left: deque[Sending[Any]] = deque()
+        for sending in self._again:
+            if sending.give_up_at is None:
+                sending.give_up_at = now + self._retry_for
+            elif sending.give_up_at <= now:
+                self._settle(sending, self._surrender(sending))
+                continue
+            left.append(sending)
+        self._again = left
+        return bool(left)
+
+    def _give_up(self, error: Exception) -> None:
+        self._error = error
+        for sending in self._again:
+            self._settle(sending, self._surrender(sending))
+        self._again.clear()
+
+    def _surrender(self, sending: Sending[Any]) -> EventQueueError:
+        return surrender(sending, self._error or closed(), self.endpoint.describe())
