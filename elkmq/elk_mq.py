@@ -148,6 +148,7 @@ _NAMES = (
     (errors.TimeoutExpired, "TimeoutExpired"),
     (errors.ServerConnectionError, "ConnectionError"),
     (errors.AuthenticationError, "ConnectionError"),
+    (errors.InvalidOption, "ConnectionError"),  # no such database
     (errors.JSONDumpError, "JSONDumpError"),
     (errors.JSONParseError, "JSONParseError"),
 )

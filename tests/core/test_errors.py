@@ -121,6 +121,7 @@ def test_a_refused_connection():
     assert type(error) is ServerConnectionError
     assert "127.0.0.1:6379/0 cannot be reached: " in str(error)
     assert "refused" in str(error)
+    assert "connecting to" not in str(error)  # the address is there already
     assert "nothing was changed" in str(error)
     assert is_one_sentence(error)
 
