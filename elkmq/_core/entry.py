@@ -82,8 +82,8 @@ class Outgoing:
 
     def arguments(self) -> tuple[bytes | str | int, ...]:
         """The script arguments of this event."""
-        n = 2 + len(self.fields)
-        return (self.unique, self.delay, self.priority, self.inbox, n, "event", self.json, *self.fields)
+        n = 4 + len(self.fields)
+        return (self.unique, self.delay, self.priority, self.inbox, n, "event", self.json, "v", 1, *self.fields)
 
 
 def entry(raw: Sequence[Any]) -> Entry:

@@ -36,6 +36,7 @@ class Verbs:
         self.counting = int(counting)
         main = (keys.lane(0),)
         self._enqueue: Prepared[list[Receipt]] = Prepared("enqueue", main, read.receipts)
+        self._join: Prepared[bool] = Prepared("join", main, bool)
         self._open: Prepared[tuple[int, bytes | None]] = Prepared("open", main, tuple)
         self._take: Prepared[Taken] = Prepared("take", main, read.taken)
         self._settle: Prepared[frozenset[int]] = Prepared("settle", main, read.refused)
@@ -55,6 +56,10 @@ class Verbs:
         self._drop: Prepared[int] = Prepared("drop", main, int)
         self._claim: Prepared[Claim] = Prepared("claim", main, _claim)
         self._finish: Prepared[bool] = Prepared("finish", main, bool)
+
+    def join(self) -> Call[bool]:
+        """The first contact with the queue; whether it is new."""
+        return self._join()
 
     # -- events in
 

@@ -3,7 +3,8 @@
 -- KEYS  1 main lane
 -- ARGV  1 dedupe window, ms  2 1 = count here (server older than 7.0)
 --       then for each event: unique id, delay ms, priority, inbox ('' = none), n, n strings: field, value, ...
--- Returns for each event its id, with '=' before it where it had been accepted before.
+-- Returns for each event its id, with '=' before it where it had been accepted before. A request is asked anew once its
+-- time is over, and joins itself (no '=') where the same client asks again before.
 -- Errors: ELKMQ_QUEUE_FULL, ELKMQ_FORMAT.
 -- Cost of a plain event: MGET, XADD, SET.
 --- include keys
@@ -22,7 +23,10 @@ end
 while i <= #ARGV do
   local unique, n = ARGV[i], tonumber(ARGV[i + 4])
   if i > 3 then mark = redis.call('GET', key('enqueued:' .. unique)) end
-  if mark then
+  local asked = mark and ARGV[i + 3] ~= '' and asked_before(mark, ARGV[i + 3])
+  if asked == 'waiting' then
+    ids[#ids + 1] = string.match(mark, '^[^|]+')
+  elseif mark and asked ~= 'over' then
     ids[#ids + 1] = '=' .. string.match(mark, '^[^|]+')
   else
     local id

@@ -29,6 +29,15 @@ local function accept(settings, window, unique, delay, priority, inbox, from, n)
   return id, settings
 end
 
+-- A request whose mark is there: 'waiting' where the same client still waits for its response, 'over' where its time is
+-- over, false where somebody else enqueued the event.
+local function asked_before(mark, inbox)
+  local by, ends = string.match(mark, '^[^|]+|([^|]+)|(%d+)$')
+  if not by then return false end
+  if tonumber(ends) <= server_time() then return 'over' end
+  return by == inbox and 'waiting'
+end
+
 -- How many of the script's events are not known yet; `from` is the index of the first one's unique id.
 local function fresh_events(from)
   local fresh, seen = 0, {}

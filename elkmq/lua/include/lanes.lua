@@ -20,7 +20,7 @@ end
 
 -- Ready entries: in a lane and handed to nobody.
 local function ready(settings)
-  local total = 0
+  local total = -(tonumber(redis.call('HGET', key('counters'), 'history')) or 0)
   for _, lane in ipairs(lanes_of(settings)) do
     total = total + redis.call('XLEN', lane_key(lane))
     local groups = redis.pcall('XINFO', 'GROUPS', lane_key(lane))

@@ -17,7 +17,7 @@ local function read_lanes(settings, consumer, n, now, gone)
         local id, fields = entry[1], entry[2]
         if not fields then
           redis.call('XACK', lane_key(lane), 'elkmq', id)
-        elseif #fields == 2 and fields[1] == 'event' and not (settings and settings.ttl) then
+        elseif #fields == 4 and fields[3] == 'v' and not (settings and settings.ttl) then
           entries[#entries + 1] = {lane, id, fields}
           if gone then redis.call('XDEL', lane_key(lane), id) end
         else

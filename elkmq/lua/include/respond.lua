@@ -10,6 +10,7 @@
 -- Returns 'sent', 'late' or 'nobody', and the id of what was written.
 local function send_response(t, id, uuid, timeout, json, now)
   local inbox, deadline = t and t.reply_to, nil
+  if t and t.v and not inbox then return 'nobody' end
   if inbox then
     deadline = deadline_of(t, id, nil)
   else
