@@ -28,6 +28,17 @@ key                                 type     holds
 ``NAME(response_stream)``           stream   responses for requesters of elk-mq 0.1
 ``NAME(answered)``                  zset     "entry id of a response|id in response_stream" -> when nobody waits any more
 ==================================  =======  ==========================================================================
+
+What queues share, for Kombu (never in the way of a program that only uses queues):
+
+==================================  =======  ==========================================================================
+``PREFIXelkmq(exchange:NAME)``      hash     an exchange: ``""`` its definition, ``v`` its version, a field a binding
+``PREFIXelkmq(exchanges)``          set      names of the exchanges
+``PREFIXelkmq(bindings:QUEUE)``     set      exchanges that a queue is bound to
+``PREFIXelkmq(routing_version)``    string   the last version that an exchange was given
+``PREFIXelkmq(expiring)``           zset     queue -> when to look whether it is still used, in server milliseconds
+``PREFIXelkmq(unattended)``         set      queues whose expired entries go on though nobody consumes them
+==================================  =======  ==========================================================================
 """
 
 from __future__ import annotations
@@ -42,9 +53,10 @@ GROUP = "elkmq"
 
 _OWN_ENDINGS = (
     "event_stream", "settings", "consumers", "consumer_info", "delayed", "dead_letters", "outbox", "event_log",
-    "counters", "rates", "signals", "wake", "active_consumer", "message_queue", "response_stream", "answered",
+    "counters", "rates", "signals", "wake", "active_consumer", "message_queue", "response_stream", "answered", "exchanges",
+    "routing_version", "expiring", "unattended",
 )  # fmt: skip
-_OWN_FAMILIES = ("event_stream:", "enqueued:", "once:", "replies:")
+_OWN_FAMILIES = ("event_stream:", "enqueued:", "once:", "replies:", "exchange:", "bindings:")
 
 
 def looks_like_a_key(name: str) -> bool:
@@ -97,3 +109,23 @@ class QueueKeys:
     def replies(self, inbox: str) -> bytes:
         """The stream on which a client awaits its responses."""
         return self.of(f"replies:{inbox}")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKeys:
+    """The keys that queues share."""
+
+    prefix: str = ""
+
+    @property
+    def place(self) -> str:
+        """What all of them begin with."""
+        return f"{self.prefix}elkmq"
+
+    def exchange(self, name: str) -> bytes:
+        """The hash of an exchange."""
+        return f"{self.place}(exchange:{name})".encode()
+
+    def of(self, ending: str) -> bytes:
+        """One of the others."""
+        return f"{self.place}({ending})".encode()

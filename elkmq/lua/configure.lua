@@ -6,7 +6,8 @@
 --- include keys
 --- include settings
 --- include wake
-local settings = read_settings() or {format = 1, lanes = {}}
+local before = redis.call('GET', key('settings'))
+local settings = settings_of(before) or {format = 1, lanes = {}}
 for i = 2, #ARGV, 2 do
   local name, value = ARGV[i], ARGV[i + 1]
   if ARGV[1] == 'same' then
@@ -18,9 +19,8 @@ for i = 2, #ARGV, 2 do
   end
 end
 settings = settings_of(settings_text(settings))
-if ARGV[1] ~= 'same' then
+if ARGV[1] ~= 'same' and settings_text(settings) ~= before then
   redis.call('SET', key('settings'), settings_text(settings))
-  wake_all()
   signal()
 end
 return settings_text(settings)

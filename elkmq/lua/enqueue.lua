@@ -5,6 +5,7 @@
 --       then for each event: unique id, delay ms, priority, inbox ('' = none), n, n strings: field, value, ...
 -- Returns for each event its id, with '=' before it where it had been accepted before. A request is asked anew once its
 -- time is over, and joins itself (no '=') where the same client asks again before.
+-- '~' for each where the queue was deleted a while ago and takes nothing (queue_delete.lua).
 -- Errors: ELKMQ_QUEUE_FULL, ELKMQ_FORMAT.
 -- Cost of a plain event: MGET, XADD, SET.
 --- include keys
@@ -19,6 +20,13 @@ local first = redis.call('MGET', key('settings'), key('enqueued:' .. ARGV[3]))
 local settings, mark = settings_of(first[1]), first[2]
 if settings and settings.max_length and settings.overflow ~= 'drop_oldest' then
   check_room(settings, function() return fresh_events(3) end)
+end
+if settings and settings.gone then
+  while i <= #ARGV do
+    ids[#ids + 1] = '~'
+    i = i + 5 + tonumber(ARGV[i + 4])
+  end
+  return ids
 end
 while i <= #ARGV do
   local unique, n = ARGV[i], tonumber(ARGV[i + 4])

@@ -1,16 +1,37 @@
 --- include keys
 --- include group
--- Wake tokens. Each ends the blocking read of one idle consumer, which then takes, and so learns what changed; its take
--- removes the token. One that nobody was waiting for ends the next blocking read that comes.
+-- Wake tokens. One ends the blocking read of one idle consumer, which then takes, and so learns what changed. Its `wake`
+-- says how many consumers it is for: the take removes it and passes the rest on. (Not a token for each: a blocking read
+-- may be given many entries, and the first reader would get them all.) One that nobody was waiting for ends the next
+-- blocking read that comes.
 local function wake(n)
-  for _ = 1, n do redis.call('XADD', lane_key('w'), 'MAXLEN', 1000, '*', 'wake', '1') end
+  if n > 0 then redis.call('XADD', lane_key('w'), 'MAXLEN', 1000, '*', 'wake', n) end
 end
 
 local function wake_all()
   wake(redis.call('ZCARD', key('consumers')))
 end
 
--- Ends the waiting of consumers that are paused or stand by.
+-- Takes the tokens off a consumer's hands and passes on what is left of them; `used` is 1 where it was woken by them, 0
+-- where it died before it could do anything.
+local function pass_tokens(consumer, used)
+  local left = 0
+  for _, item in ipairs(pending_of(consumer, 'w', 1000)) do
+    local token = entry_of('w', item[1])
+    if token then left = math.max(left, (tonumber(token[2][2]) or 1) - used) end
+    remove('w', item[1])
+  end
+  wake(math.min(left, redis.call('ZCARD', key('consumers'))))
+end
+
+-- Ends the waiting of consumers that are paused or stand by, whichever way they wait.
 local function signal()
+  wake_all()
   redis.call('XADD', key('signals'), 'MAXLEN', 1, '*', 'wake', '1')
+end
+
+-- What a change that consumers have to learn of is going to write.
+local function sure_of_wakes()
+  sure('stream', lane_key('w'), key('signals'))
+  sure('zset', key('consumers'))
 end
