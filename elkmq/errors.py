@@ -5,6 +5,8 @@
     EventQueueError (RuntimeError)
     ├── EmptyQueue                   nothing to hand out
     ├── TimeoutExpired               no response in time
+    ├── RequestFailed                the handler of a request raised
+    ├── EffectBusy                   an effect is being done by somebody else
     ├── LeaseLost                    the delivery belongs to somebody else now, or is done
     ├── QueueClosed                  this object was closed
     ├── EnqueueError                 the event was not accepted
@@ -35,6 +37,7 @@ import re
 __all__ = [
     "AuthenticationError",
     "DequeueError",
+    "EffectBusy",
     "EmbeddedServerError",
     "EmptyQueue",
     "EnqueueError",
@@ -48,6 +51,7 @@ __all__ = [
     "QueueClosed",
     "QueueFull",
     "QueueNameError",
+    "RequestFailed",
     "ServerConnectionError",
     "ServerError",
     "ServerOutOfMemory",
@@ -73,6 +77,14 @@ class TimeoutExpired(EventQueueError):
     The request is no longer handed out; a responder that has it already may still finish its work, and a response that
     comes now is dropped. Whether to ask again is the caller's choice: the work may have been done.
     """
+
+
+class RequestFailed(EventQueueError):
+    """The handler of a request raised. The request is completed; the message holds what the handler raised."""
+
+
+class EffectBusy(EventQueueError):
+    """Somebody else has claimed the effect and is not done. Nothing was done; try again when the claim has run out."""
 
 
 class LeaseLost(EventQueueError):
@@ -228,7 +240,6 @@ _KINDS: dict[str, tuple[type[EventQueueError], str, str, str]] = {
 # Failures known by their words, in lower case: redis-py has cut the code off, or there never was one.
 _WORDS = (
     ("invalid username-password", "WRONGPASS"),
-    ("invalid password", "WRONGPASS"),
     ("authentication required", "NOAUTH"),
     ("client already authenticated", "NOAUTH"),
     ("acl failure in script", "NOPERM"),
@@ -236,14 +247,11 @@ _WORDS = (
     ("unknown command", "old"),
     ("unknown redis command", "old"),
     ("db index is out of range", "database"),
-    ("invalid database", "database"),
     ("max number of clients", "refused"),
     ("too many connections", "refused"),
     ("connecting to", "refused"),
     ("connect call failed", "refused"),
-    ("cannot be connected", "refused"),
     ("no master found", "refused"),
-    ("no slave found", "refused"),
 )
 
 # Failures known by their class or one of its bases: by name, because the set differs between redis-py 5.3 and 8, and

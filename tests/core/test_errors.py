@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import pickle
 import re
+import socket
 import traceback
 
 import pytest
@@ -372,26 +373,64 @@ def test_too_many_clients(make_server):
 
 
 @pytest.mark.parametrize(
-    ("reply", "kind"),
+    ("reply", "kind", "words"),
     [
-        ("LOADING Redis is loading the dataset in memory", ServerConnectionError),
-        ("BUSY Redis is busy running a script. You can only call SCRIPT KILL.", ServerConnectionError),
-        ("CLUSTERDOWN Hash slot not served", ServerConnectionError),
-        ("TRYAGAIN Multiple keys request during rehashing of slot", ServerConnectionError),
-        ("CROSSSLOT Keys in request don't hash to the same slot", ServerError),
-        ("MISCONF Redis is configured to save RDB snapshots, but ...", ServerReadOnly),
-        ("NOPROTO unsupported protocol version", ServerTooOld),
-        ("DENIED Redis is running in protected mode because ...", AuthenticationError),
-        ("NOAUTH HELLO must be called with the client already authenticated, otherwise the ...", AuthenticationError),
+        ("LOADING Redis is loading the dataset in memory", ServerConnectionError, "is still loading its data"),
+        ("BUSY Redis is busy running a script. You can only ...", ServerConnectionError, "busy with another program's"),
+        ("CLUSTERDOWN Hash slot not served", ServerConnectionError, "the cluster is down: Hash slot not served"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", ServerConnectionError, "moving the queue's slot"),
+        ("CROSSSLOT Keys in request don't hash to the same slot", ServerError, "different slots"),
+        ("MISCONF Redis is configured to save RDB snapshots, but ...", ServerReadOnly, "cannot save to disk"),
+        ("NOPROTO unsupported protocol version", ServerTooOld, "is too old"),
+        ("DENIED Redis is running in protected mode because ...", AuthenticationError, "is in protected mode"),
+        ("NOAUTH Authentication required.", AuthenticationError, "wants a password"),
+        ("NOAUTH HELLO must be called with the client already authenticated", AuthenticationError, "wants a password"),
+        ("ERR wrong number of arguments for 'auth' command", AuthenticationError, "refused the login"),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) else "",
 )
-def test_replies_that_are_hard_to_provoke_as_redis_py_reads_them(reply, kind):
+def test_replies_that_are_hard_to_provoke_as_redis_py_reads_them(reply, kind, words):
     from redis._parsers.base import BaseParser
 
     error = translated(BaseParser.parse_error(reply))
     assert type(error) is kind
+    assert words in str(error)
+    assert "nothing was changed" in str(error)
     assert is_one_sentence(error)
+
+
+def test_a_pool_without_a_free_connection(fast_server):
+    pool = redis.ConnectionPool.from_url(fast_server.url, max_connections=1)
+    held = pool.get_connection("PING")
+    error = failure(redis.Redis(connection_pool=pool, retry=ONCE).ping)
+    pool.release(held)
+    assert type(error) is ServerConnectionError
+    assert "nothing was changed" in str(error)
+
+
+def test_sentinels_that_know_of_no_primary():
+    from redis.sentinel import Sentinel
+
+    error = failure(lambda: Sentinel([("127.0.0.1", free_port())]).discover_master("mymaster"))
+    assert type(error) is ServerConnectionError
+    assert "nothing was changed" in str(error)
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [ConnectionRefusedError(111, "no"), FileNotFoundError(2, "no"), socket.gaierror(-2, "no such name")],
+    ids=repr,
+)
+def test_python_s_own_errors_of_connecting(raised):
+    assert f"cannot be reached: {raised}; nothing was changed" in str(translated(raised))
+
+
+def test_a_name_with_several_addresses_that_all_refuse():
+    error = translated(
+        OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 111] Connect ...")
+    )
+    assert "cannot be reached: " in str(error)
+    assert "nothing was changed" in str(error)
 
 
 def test_a_cluster_that_cannot_be_reached():
