@@ -5,7 +5,11 @@ hand, so that the text of a shell is the same in both flavours.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import inspect
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,6 +17,27 @@ T = TypeVar("T")
 Lock = asyncio.Lock
 sleep = asyncio.sleep
 in_thread = asyncio.to_thread
+
+
+async def outcome(value: Any) -> Any:
+    """The value, or what it awaits: a handler may be a coroutine function or a plain one."""
+    return await value if inspect.isawaitable(value) else value
+
+
+@contextmanager
+def stop_signals(stop: Callable[[], None], wanted: bool) -> Iterator[None]:
+    """Call ``stop`` at SIGTERM or SIGINT, where the loop is the main thread's and ``wanted``."""
+    loop = asyncio.get_running_loop()
+    used = []
+    if wanted and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+            used.append(number)
+    try:
+        yield
+    finally:
+        for number in used:
+            loop.remove_signal_handler(number)
 
 
 class Promise(Generic[T]):

@@ -62,6 +62,7 @@ class Consumer:
         self._heart: Heart = heart(session.endpoint, session.slot_key)
         self._relay = Relay(session, verbs)
         self._settings: bytes | None = None
+        self._stopping = False
         self._closed = False
 
     # -- for callers
@@ -80,7 +81,10 @@ class Consumer:
             while True:
                 if self._closed or os.getpid() != self._pid:
                     raise QueueClosed("this consumer was closed, or belongs to the parent process; make a new one.")
-    XX
+                if self._stopping:
+                    return None
+                at = now()
+                action = self.state.next_action(at)
                 if isinstance(action, core.Deliver):
                     delivery = await self._deliver(action.entry)
                     if delivery is not None:
@@ -93,8 +97,25 @@ class Consumer:
                 first = first and not waits
                 await self._perform(action, max(left, 0.001))
 
+    async def get_many(self, n: int, timeout: float | None = None) -> list[Delivery]:
+        """The next deliveries, ``n`` at most, in one round trip where they are there; waits as `get` for the first."""
+        self.state.batch = n
+        first = await self.get(timeout)
+        found = [] if first is None else [first]
+        while first is not None and len(found) < n and self.state.buffered:
+            delivery = await self.get(0)
+            if delivery is not None:
+                found.append(delivery)
+        return found
+
+    def stop(self) -> None:
+        """Make `get` return None, now and from now on; from any thread."""
+        self._stopping = True
+        self._room.raise_()
+        self._caller.call(self._waiter.cancel)
+
     async def __aiter__(self) -> AsyncIterator[Delivery]:
-        while True:
+        while not self._stopping:
             delivery = await self.get()
             if delivery is not None:
                 yield delivery
@@ -168,10 +189,17 @@ class Consumer:
                 await self._channel.run(verbs.reject(state.name, [(entry.lane, entry.id)], "expired"))
         except LeaseLost:
             self.gone(state.name)
+        except BaseException:
+            # Whoever is thrown out here may leave a reply unread, with entries in it.
+            state.reconnected()
+            raise
 
     async def _wait(self, call: Call[T]) -> T | None:
         try:
-            return await self._waiter.wait(call)
+            found = await self._waiter.wait(call)
+            if found is None:  # it was cancelled, by hanging up
+                self.state.reconnected()
+            return found
         except ServerConnectionError:
             # What the broken connection may have been handed is asked for next, with the patience of every call.
             self.state.reconnected()
@@ -187,8 +215,16 @@ class Consumer:
 
     async def _deliver(self, entry: Entry) -> Delivery | None:
         """Hand an entry over; None where it is no event, and is put where it belongs."""
-        data = entry.fields.get(b"event")
         key = (entry.lane, entry.id)
+        try:
+            return await self._sort_out(entry, key)
+        except BaseException:
+            self.state.settled(key)
+            self.state.reconnected()
+            raise
+
+    async def _sort_out(self, entry: Entry, key: Delivered) -> Delivery | None:
+        data = entry.fields.get(b"event")
         try:
             if data is None:
                 if b"response" in entry.fields:

@@ -77,6 +77,11 @@ class Delivery:
         return b"reply_to" in self._entry.fields
 
     @property
+    def ours(self) -> bool:
+        """Whether a client of ElkMQ enqueued it, and not one of elk-mq 0.1."""
+        return b"v" in self._entry.fields
+
+    @property
     def remaining(self) -> float | None:
         """Seconds until its time to live is over, by the server's clock as far as it is known; None: it has none."""
         deadline = self._entry.deadline()

@@ -74,12 +74,14 @@ class Session:
                     self._endpoint = Endpoint.from_url(self._server.url, **self._connection)
                 pool = self._pool or Pool(self._endpoint, slot_key=self.slot_key)
                 self._pool = pool
-                self._verbs = Verbs(
+                verbs = Verbs(
                     self.keys(self.name),
                     counting=await _counts(pool, self._endpoint),
                     window=round(float(self.options.dedupe_window) * 1000),
                     delivery_limit=self.options.delivery_limit,
                 )
+                await pool.run(verbs.join())
+                self._verbs = verbs
             return self._pool, self._verbs
 
     def channel(self) -> Channel:

@@ -109,6 +109,8 @@ class ConsumerState:
         self.keep = False
         self.held: dict[Delivered, str] = {}
         """Deliveries the application has not settled, with the name they were handed out to."""
+        self.batch: int | None = None
+        """Entries asked for at once at most, where it is fewer than the prefetch leaves room for."""
         self._on_lost = on_lost
         self._buffer: deque[Entry] = deque()
         self._token = b""
@@ -150,6 +152,8 @@ class ConsumerState:
         free = self.prefetch - len(self.held)
         if free <= 0:
             return Full()
+        if self.batch is not None:
+            free = min(free, self.batch)
         if self._state:
             return Signal()
         if self._empty:

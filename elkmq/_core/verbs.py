@@ -279,7 +279,7 @@ def wait_for_entries(
 
     return command(
         "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", n, "BLOCK", block, "STREAMS", *lane_of, *([">"] * len(lane_of)),
-        parse=found, block=block / 1000,
+        parse=found, retry=False, block=block / 1000,
     )  # fmt: skip
 
 

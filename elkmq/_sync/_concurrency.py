@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -18,6 +21,28 @@ sleep = time.sleep
 def in_thread(function: Callable[..., T], *args: Any) -> T:
     """Call a function that blocks; here the caller may be blocked."""
     return function(*args)
+
+
+def outcome(value: Any) -> Any:
+    """The value; a coroutine would never run here."""
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError("the handler is a coroutine function; serve it with elkmq.aio.Service")
+    return value
+
+
+@contextmanager
+def stop_signals(stop: Callable[[], None], wanted: bool) -> Iterator[None]:
+    """Call ``stop`` at SIGTERM or SIGINT, where this is the main thread and ``wanted``."""
+    before = {}
+    if wanted and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda *_: stop())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Promise(Generic[T]):

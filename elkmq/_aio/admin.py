@@ -1,0 +1,158 @@
+"""Looking after a queue: what is in it, what it is set to, and what is done to it as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+from elkmq._aio.dead import DeadLetters
+from elkmq._aio.effects import Once
+from elkmq._aio.session import Session
+from elkmq._core.entry import Entry
+from elkmq.errors import InvalidOption, JSONParseError
+from elkmq.event import ServiceEvent
+from elkmq.options import QueueSettings, Seconds
+from elkmq.stats import QueueStats, read_stats
+
+PAGE = 500
+"""Completed events read per round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A completed event in the event log."""
+
+    id: str
+    """Its place in the log: ``MS-N``, by the time of its completion."""
+    completed: int
+    """Server milliseconds of its completion."""
+    enqueued: int
+    """Server milliseconds when it was first enqueued."""
+    event: ServiceEvent | None
+    """None where it cannot be read."""
+    failed: int
+    """Times it failed before it was completed."""
+
+
+class Administration:
+    """The part of `EventQueue` that is about the queue, not about its events."""
+
+    _session: Session
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self._session.name
+
+    @property
+    def dead(self) -> DeadLetters:
+        """The dead letters."""
+        return DeadLetters(self._session)
+
+    def once(self, key: str, *, hold: Seconds = 300.0, keep: Seconds = 86_400.0) -> Once:
+        """The effect named by ``key``, to be done once: see `Once`.
+
+        ``hold``: seconds a claim lasts that nobody finishes, longer than the effect can take. ``keep``: seconds the result
+        is remembered, longer than the event can come back.
+        """
+        if not isinstance(key, str) or not key or len(key) > 1024:
+            raise InvalidOption(f"key is {str(key)[:40]!r}; nothing was claimed; give text of 1 to 1024 characters.")
+        return Once(self._session, key, hold, keep)
+
+    async def stats(self) -> QueueStats:
+        """Everything to be seen of the queue. One round trip; its cost grows with lanes and consumers, not with depth."""
+        pool, verbs = await self._session.open()
+        return read_stats(await pool.run(verbs.stats()))
+
+    async def settings(self) -> QueueSettings:
+        """What the queue is set to."""
+        pool, verbs = await self._session.open()
+        return QueueSettings.read(await pool.run(verbs.check_settings({})))
+
+    async def configure(self, **changes: Any) -> QueueSettings:
+        """Change settings (the fields of `QueueSettings`); None takes one back to its default. For all clients, at once.
+
+        Raises:
+            InvalidOption: There is no such setting, or its value makes no sense; nothing was changed.
+        """
+        known = [f.name for f in fields(QueueSettings)]
+        for name in changes:
+            if name not in known:
+                raise InvalidOption(f"there is no setting {name}; nothing was changed; the settings are {', '.join(known)}.")
+        pool, verbs = await self._session.open()
+        wanted = replace(await self.settings(), **changes).changes()
+        return QueueSettings.read(await pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes})))
+
+    async def pause(self) -> None:
+        """Hand out nothing, to nobody, until `resume`. Events still come in; what is in flight can be settled."""
+        await self.configure(paused=True)
+
+    async def resume(self) -> None:
+        """Hand out again."""
+        await self.configure(paused=None)
+
+    async def purge(self, *, delayed: bool = False) -> int:
+        """Remove the events that are ready, and with ``delayed`` those that are not due yet; returns how many there were.
+
+        What is in flight stays. 10,000 a round trip.
+        """
+        pool, verbs = await self._session.open()
+        removed, more = 0, True
+        while more:
+            n, more = await pool.run(verbs.purge(delayed=delayed))
+            removed += n
+        return removed
+
+    async def delete(self, *, if_unused: bool = False, if_empty: bool = False) -> bool:
+        """Delete the queue with all it holds; consumers lose their leases. False where a condition kept it."""
+        pool, verbs = await self._session.open()
+        return await pool.run(verbs.drop(if_unused=if_unused, if_empty=if_empty)) >= 0
+
+    async def log(
+        self, start: str | int | datetime | None = None, end: str | int | datetime | None = None
+    ) -> AsyncIterator[LogEntry]:
+        """Completed events, oldest first, where the queue keeps them (settings ``retention``, ``retention_count``).
+
+        ``start`` and ``end``, both inclusive: an id of the log, server milliseconds, or an aware `datetime`.
+        """
+        pool, verbs = await self._session.open()
+        position, last = _position(start, "-"), _position(end, "+")
+        while True:
+            page = await pool.run(verbs.event_log(position, last, PAGE))
+            for entry in page:
+                yield _completed(entry)
+            if len(page) < PAGE:
+                return
+            time, sequence = page[-1].id.decode().split("-")
+            position = f"{time}-{int(sequence) + 1}"
+
+
+def _field(name: str) -> str:
+    return "retention" if name == "retention_ms" else name
+
+
+def _position(value: str | int | datetime | None, default: str) -> str:
+    if value is None:
+        return default
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidOption("a datetime of the log has no time zone; nothing was read; give an aware one.")
+        return str(round(value.timestamp() * 1000))
+    text = str(value)
+    if all(part.isdecimal() and part.isascii() for part in text.split("-", 1)):
+        return text
+    raise InvalidOption(f"{text[:40]!r} is no place in the log; nothing was read; give an id, milliseconds or a datetime.")
+
+
+def _completed(entry: Entry) -> LogEntry:
+    try:
+        event = ServiceEvent.from_json(entry.fields[b"event"])
+    except (KeyError, JSONParseError):
+        event = None
+    id_ = entry.id.decode()
+    enqueued, failed = entry.fields.get(b"first", b"0"), entry.fields.get(b"failed", b"0")
+    return LogEntry(id_, int(id_.partition("-")[0]), int(enqueued), event, int(failed))
+
+

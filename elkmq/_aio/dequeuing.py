@@ -1,0 +1,125 @@
+"""The simple form: an event is handed out once and gone from the queue."""
+
+from __future__ import annotations
+
+import logging
+
+from elkmq._aio.link import Waiter
+from elkmq._aio.session import Session
+from elkmq._core.clock import now
+from elkmq._core.consumer import consumer_name
+from elkmq._core.entry import Entry, Taken
+from elkmq._core.verbs import Verbs
+from elkmq.errors import EmptyQueue, JSONParseError, ServerConnectionError
+from elkmq.event import ServiceEvent, TimestampedEvent
+
+log = logging.getLogger("elkmq")
+
+LONGEST_WAIT = 10.0
+"""Seconds of one blocking read at most, as in `elkmq._aio.consumer`."""
+
+
+class Dequeuing:
+    """`EventQueue.dequeue` and `dequeue_blocking`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._waiters: list[Waiter] = []
+
+    async def now(self) -> TimestampedEvent:
+        """The next event; raises EmptyQueue."""
+        pool, verbs = await self._session.open()
+        while True:
+            reply = await pool.run(verbs.dequeue())
+            if not reply.entries:
+                raise self._nothing(reply)
+            found = await self._event(verbs, reply.entries[0])
+            if found is not None:
+                return found
+
+    async def soon(self, span: float) -> TimestampedEvent:
+        """The next event within so many seconds; raises EmptyQueue.
+
+        While it waits it is a consumer whose lease covers its wait, so that what the blocking read hands it is not lost on
+        the way; it is then completed like any delivery.
+        """
+        pool, verbs = await self._session.open()
+        deadline = now() + span
+        name = consumer_name()
+        lease = round((LONGEST_WAIT + float(self._session.options.lease)) * 1000)
+        waiter = self._waiters.pop() if self._waiters else self._session.waiter()
+        waited = False
+        try:
+            while True:
+                reply = await pool.run(verbs.dequeue(name, lease))
+                if reply.entries:
+                    found = await self._event(verbs, reply.entries[0])
+                    if found is not None:
+                        return found
+                    continue
+                left = min(LONGEST_WAIT, deadline - now())
+                if left <= 0:
+                    raise self._nothing(reply)
+                waited = True
+                block = max(1, round(left * 1000))
+                if reply.state:
+                    await self._wait(waiter, verbs, block)
+                    continue
+                for entry in await self._entries(waiter, verbs, name, reply, block):
+                    found = await self._take(verbs, name, entry)
+                    if found is not None:
+                        return found
+        finally:
+            self._waiters.append(waiter)
+            if waited:
+                await pool.run(verbs.leave(name))
+
+    async def close(self) -> None:
+        """Hang up."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            await waiter.close()
+
+    async def _wait(self, waiter: Waiter, verbs: Verbs, block: int) -> None:
+        try:
+            await waiter.wait(verbs.wait_for_signal(block))
+        except ServerConnectionError:
+            pass  # The dequeue that follows reconnects, with the patience of every call.
+
+    async def _entries(self, waiter: Waiter, verbs: Verbs, name: str, reply: Taken, block: int) -> list[Entry]:
+        try:
+            return await waiter.wait(verbs.wait_for_entries(name, 1, reply.lanes, block)) or []
+        except ServerConnectionError:
+            pool, _ = await self._session.open()
+            return await pool.run(verbs.recover(name, [], 1))
+
+    async def _take(self, verbs: Verbs, name: str, entry: Entry) -> TimestampedEvent | None:
+        pool, _ = await self._session.open()
+        key = (entry.lane, entry.id)
+        if b"response" in entry.fields and b"event" not in entry.fields:
+            await pool.run_many(verbs.keep_response(entry))
+            return None
+        try:
+            found = TimestampedEvent(entry.timestamp, ServiceEvent.from_json(entry.fields.get(b"event", b"")))
+        except JSONParseError as error:
+            if entry.lane != b"w":
+                log.error("an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error)
+                await pool.run(verbs.reject(name, [key], "unreadable", str(error)))
+                return None
+            found = None
+        refused = await pool.run(verbs.settle(name, [key]))
+        return None if refused else found
+
+    async def _event(self, verbs: Verbs, entry: Entry) -> TimestampedEvent | None:
+        try:
+            return TimestampedEvent(entry.timestamp, ServiceEvent.from_json(entry.fields.get(b"event", b"")))
+        except JSONParseError as error:
+            log.error("an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error)
+            pool, _ = await self._session.open()
+            await pool.run(verbs.bury(entry, "unreadable", str(error)))
+            return None
+
+    def _nothing(self, reply: Taken) -> EmptyQueue:
+        if reply.state == "paused":
+            return EmptyQueue(f"the queue {self._session.name!r} is paused and hands out nothing.")
+        return EmptyQueue(f"the queue {self._session.name!r} has nothing to hand out now.")

@@ -1,0 +1,171 @@
+"""A service: handlers by action name, on a queue, with retries, responses and a graceful stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from elkmq._aio._concurrency import Workers, outcome, stop_signals
+from elkmq._aio.consumer import Consumer
+from elkmq._aio.delivery import Delivery
+from elkmq._aio.queue import EventQueue
+from elkmq._core.serving import FAILURE, Reject, Retry, backoff, failure
+from elkmq.errors import EventQueueError, InvalidOption, LeaseLost, ServerConnectionError
+from elkmq.event import ServiceEvent
+from elkmq.options import Seconds, seconds, whole
+
+log = logging.getLogger("elkmq")
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+class Service:
+    """Runs handlers for the events of a queue, until it is stopped::
+
+        service = Service(queue)
+
+        @service.on("greet")
+        def greet(payload):
+            return f"Hello, {payload}!"
+
+        service.run()
+
+    What a handler returns (text or None) is the response, if anybody awaits one. Where it raises:
+
+    - a request is answered with the error, and its requester's `EventQueue.call` raises `RequestFailed`;
+    - any other event is tried again, after ``retry_delay`` seconds, then twice that, up to a minute, until the delivery limit
+      puts it among the dead letters;
+    - `Reject` puts it there at once, and `Retry` says itself when to try again.
+
+    An event whose action has no handler is rejected. Handlers run on ``concurrency`` threads (tasks in asyncio); as many
+    deliveries are taken ahead unless ``prefetch`` says otherwise.
+    """
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        *,
+        concurrency: int = 1,
+        prefetch: int | None = None,
+        retry_delay: Seconds = 1.0,
+        grace: Seconds = 30.0,
+    ) -> None:
+        self.queue = queue
+        self._concurrency = whole("concurrency", concurrency, 1, 10_000)
+        self._prefetch = self._concurrency if prefetch is None else whole("prefetch", prefetch, 1, 10_000)
+        self._retry_delay = seconds("retry_delay", retry_delay)
+        self._grace = seconds("grace", grace)
+        self._handlers: dict[str, Callable[[Delivery], Any]] = {}
+        self._consumer: Consumer | None = None
+        self._stopping = False
+
+    def on(self, action: str, *, json: bool = False, delivery: bool = False) -> Callable[[H], H]:
+        """Make a function the handler of an action; it is called with the payload.
+
+        ``json``: the payload is parsed first and the result written as JSON. ``delivery``: it is called with the `Delivery`
+        instead, for headers, counts, or to settle it itself.
+
+        Raises:
+            InvalidOption: The action has a handler already.
+        """
+
+        def register(function: H) -> H:
+            if action in self._handlers:
+                raise InvalidOption(f"the action {action!r} has a handler already; nothing was changed; choose another name.")
+            self._handlers[action] = _adapted(function, json, delivery)
+            return function
+
+        return register
+
+    async def run(self, *, signals: bool = True) -> None:
+        """Serve until `stop`, or until SIGTERM or SIGINT where ``signals`` and this is the main thread.
+
+        Then takes no more, lets what runs finish for ``grace`` seconds and hands the rest back. Goes on over lost connections.
+        """
+        workers = Workers(self._concurrency)
+        self._consumer = consumer = await self.queue.consumer(prefetch=self._prefetch)
+        try:
+            with stop_signals(self.stop, signals):
+                while not self._stopping:
+                    try:
+                        delivery = await consumer.get()
+                    except ServerConnectionError as error:
+                        log.error("the service goes on trying: %s", error)
+                        continue
+                    if delivery is not None:
+                        await workers.start(self._handle, delivery)
+                if not await workers.join(self._grace):
+                    log.warning("handlers still run after %g s; their events are handed back", self._grace)
+        finally:
+            await workers.close()
+            await consumer.close()
+            self._consumer = None
+            self._stopping = False
+
+    def stop(self) -> None:
+        """End `run`; from any thread or a signal handler."""
+        self._stopping = True
+        if self._consumer is not None:
+            self._consumer.stop()
+
+    async def _handle(self, delivery: Delivery) -> None:
+        event = delivery.event
+        try:
+            handler = self._handlers.get(event.action)
+            if handler is None:
+                raise Reject(f"no handler for the action {event.action!r}")
+            result = await outcome(handler(delivery))
+            if delivery.settled:
+                return
+            if delivery.ours and not delivery.awaited:
+                await delivery.ack(wait=False)
+            else:
+                await delivery.complete(response=ServiceEvent.create_response(event, event.action, result))
+        except LeaseLost as error:
+            log.warning("%s", error)
+        except EventQueueError as error:
+            # The event comes back when this consumer's lease is over, or at once if it can be sent back.
+            await self._failed(delivery, error)
+        except Exception as error:
+            await self._failed(delivery, error)
+
+    async def _failed(self, delivery: Delivery, error: Exception) -> None:
+        if delivery.settled or delivery.lost:
+            log.error("a handler failed after its event was settled or lost: %r", error)
+            return
+        text = f"{type(error).__name__}: {error}"
+        try:
+            if isinstance(error, Retry):
+                await delivery.requeue(delay=error.delay, failed=error.failed, error=text)
+            elif delivery.awaited:
+                log.info("a request is answered with its handler's error: %s", text)
+                await delivery.complete(response=ServiceEvent.create_response(delivery.event, FAILURE, failure(error)))
+            elif isinstance(error, Reject):
+                await delivery.reject(str(error))
+            else:
+                log.warning("%r failed and is tried again: %s", delivery, text, exc_info=error)
+                await delivery.requeue(
+                    delay=backoff(delivery.failed, self._retry_delay, 60.0), failed=True, error=text
+                )
+        except EventQueueError as second:
+            log.error("%r could not be settled and comes back when the lease is over: %s", delivery, second)
+
+
+def _adapted(function: Callable[..., Any], as_json: bool, whole_delivery: bool) -> Callable[[Delivery], Any]:
+    if whole_delivery:
+        return function
+
+    async def handle(delivery: Delivery) -> str | None:
+        payload = delivery.event.payload
+        result = await outcome(function(json.loads(payload) if as_json and payload is not None else payload))
+        return json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else _text(result)
+
+    return handle
+
+
+def _text(result: Any) -> str | None:
+    if result is None or isinstance(result, str):
+        return result
+    raise TypeError(f"a handler returned {type(result).__name__}; return text or None, or register it with json=True")

@@ -1,0 +1,43 @@
+"""What a service says when a handler fails, and what a handler can say itself."""
+
+from __future__ import annotations
+
+import json
+
+from elkmq.options import Seconds
+
+FAILURE = "elkmq.error"
+"""Action of a response that tells of a failure; its payload is JSON with ``type`` and ``message``."""
+
+
+class Reject(Exception):  # noqa: N818 - what a handler wants, not what went wrong
+    """Raised by a handler: give the event up, into the dead letters, with this text."""
+
+
+class Retry(Exception):  # noqa: N818 - as above
+    """Raised by a handler: hand the event out again after ``delay`` seconds; ``failed`` counts it towards the limit."""
+
+    def __init__(self, delay: Seconds = 0.0, *, failed: bool = True) -> None:
+        super().__init__(f"again in {delay} s")
+        self.delay = delay
+        self.failed = failed
+
+
+def failure(error: BaseException) -> str:
+    """The payload of a response that tells of an error."""
+    text = json.dumps({"type": type(error).__name__, "message": str(error)}, ensure_ascii=False)
+    return text.encode(errors="replace").decode()
+
+
+def failure_text(payload: str | None) -> str:
+    """What `failure` said, for a person."""
+    try:
+        found = json.loads(payload or "")
+        return f"{found['type']}: {found['message']}"
+    except (ValueError, TypeError, KeyError):
+        return str(payload)
+
+
+def backoff(failed: int, first: float, most: float) -> float:
+    """Seconds until an event that has failed ``failed`` times before is tried again: doubling."""
+    return min(most, first * 2.0 ** min(failed, 30))

@@ -1,0 +1,326 @@
+# Generated from elkmq/_aio/consumer.py by tools/async_to_sync.py; edit that.
+"""A consumer: it takes deliveries ahead, keeps its lease, comes back after a broken connection.
+
+What to do next is decided by `elkmq._core.consumer.ConsumerState`; this shell does it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+from elkmq._core import consumer as core
+from elkmq._core.call import Call
+from elkmq._core.clock import now
+from elkmq._core.consumer import ConsumerState
+from elkmq._core.entry import Entry, Tended
+from elkmq._core.verbs import Delivered, Verbs
+from elkmq._heart import Heart, heart
+from elkmq._sync._concurrency import Caller, Flag, Lock
+from elkmq._sync.delivery import Delivery
+from elkmq._sync.link import Channel, Waiter
+from elkmq._sync.relay import Relay
+from elkmq._sync.session import Session
+from elkmq.errors import EventQueueError, JSONParseError, LeaseLost, QueueClosed, ServerConnectionError
+from elkmq.event import ServiceEvent
+from elkmq.keys import QueueKeys
+
+log = logging.getLogger("elkmq")
+
+T = TypeVar("T")
+
+LONGEST_WAIT = 10.0
+"""Seconds of one blocking read at most: after that the server's state is looked at again. Under a Redis `timeout` setting
+that hangs up idle clients nothing is lost, it only costs a reconnect."""
+
+
+class Consumer:
+    """Deliveries of one queue, under one lease. Made by `EventQueue.consumer`.
+
+    As a context manager it hands back at its end what was not started; iterating gives deliveries without end. Any number
+    of threads or tasks may work on its deliveries; one at a time asks for the next.
+    """
+
+    def __init__(
+        self, session: Session, verbs: Verbs, *, prefetch: int, lease: float, on_lost: Callable[[], None] | None = None
+    ) -> None:
+        self.verbs = verbs
+        self.lease = lease
+        self.state = ConsumerState(prefetch=prefetch, lease=lease, on_lost=on_lost)
+        self._session = session
+        self._channel: Channel = session.channel()
+        self._waiter: Waiter = session.waiter()
+        self._channel.on_reconnect = self._reconnected
+        self._caller = Caller()
+        self._fetching = Lock()
+        self._room = Flag()
+        self._pid = os.getpid()
+        self._heart: Heart = heart(session.endpoint, session.slot_key)
+        self._relay = Relay(session, verbs)
+        self._settings: bytes | None = None
+        self._stopping = False
+        self._closed = False
+
+    # -- for callers
+
+    def get(self, timeout: float | None = None) -> Delivery | None:
+        """The next delivery; None after ``timeout`` seconds (None: wait for ever; 0: only what is there).
+
+        Raises:
+            ServerConnectionError: The server could not be reached for longer than ``retry_for``. Deliveries held stay this
+                consumer's until the lease is over.
+            QueueClosed: The consumer was closed.
+        """
+        deadline = None if timeout is None else now() + timeout
+        with self._fetching:
+            first = True
+            while True:
+                if self._closed or os.getpid() != self._pid:
+                    raise QueueClosed("this consumer was closed, or belongs to the parent process; make a new one.")
+                if self._stopping:
+                    return None
+                at = now()
+                action = self.state.next_action(at)
+                if isinstance(action, core.Deliver):
+                    delivery = self._deliver(action.entry)
+                    if delivery is not None:
+                        return delivery
+                    continue
+                left = LONGEST_WAIT if deadline is None else min(LONGEST_WAIT, deadline - at)
+                waits = isinstance(action, core.Block | core.Signal | core.Full)
+                if waits and left <= 0 and not (first and timeout):
+                    return None
+                first = first and not waits
+                self._perform(action, max(left, 0.001))
+
+    def get_many(self, n: int, timeout: float | None = None) -> list[Delivery]:
+        """The next deliveries, ``n`` at most, in one round trip where they are there; waits as `get` for the first."""
+        self.state.batch = n
+        first = self.get(timeout)
+        found = [] if first is None else [first]
+        while first is not None and len(found) < n and self.state.buffered:
+            delivery = self.get(0)
+            if delivery is not None:
+                found.append(delivery)
+        return found
+
+    def stop(self) -> None:
+        """Make `get` return None, now and from now on; from any thread."""
+        self._stopping = True
+        self._room.raise_()
+        self._caller.call(self._waiter.cancel)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        while not self._stopping:
+            delivery = self.get()
+            if delivery is not None:
+                yield delivery
+
+    def close(self) -> None:
+        """Hand back what was not started and what is not settled, end the registration, hang up."""
+        if self._closed:
+            return
+        self._closed = True
+        self._heart.remove(self)
+        self._room.raise_()
+        self._waiter.cancel()
+        if os.getpid() == self._pid and self.state.registered:
+            try:
+                self._channel.flush()
+                while self._channel.run(self.verbs.leave(self.state.name)):
+                    pass
+            except EventQueueError as error:
+                log.warning(
+                    "could not hand back deliveries of %s; they come back when the lease is over: %s",
+                    self._session.describe(),
+                    error,
+                )
+        self._waiter.close()
+        self._channel.close()
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- what the state asks for
+
+    def _perform(self, action: core.Action, left: float) -> None:
+        state, verbs = self.state, self.verbs
+        sent = now()
+        try:
+            if isinstance(action, core.Take):
+                state.taken(self._channel.run(verbs.take(state.name, action.n, action.token)), now())
+            elif isinstance(action, core.Block):
+                found = self._wait(
+                    verbs.wait_for_entries(state.name, action.n, state.lanes, max(1, round(left * 1000)))
+                )
+                state.blocked(found or [])
+            elif isinstance(action, core.Signal):
+                self._wait(verbs.wait_for_signal(max(1, round(left * 1000))))
+                state.look_again()
+            elif isinstance(action, core.Full):
+                self._room.wait(left)
+            elif isinstance(action, core.Open):
+                call = verbs.open(
+                    state.name,
+                    round(self.lease * 1000),
+                    _info(),
+                    beside_originals=self._session.options.compete_with_originals,
+                )
+                server_ms, _ = self._channel.run(call)
+                state.opened(server_ms, sent, now())
+                self._heart.add(self)
+            elif isinstance(action, core.Recover):
+                state.recovered(self._channel.run(verbs.recover(state.name, state.known(), 1000)))
+            elif isinstance(action, core.Tend):
+                tended = self._channel.run(verbs.tend(state.name, round(self.lease * 1000), chores=False))
+                state.heard(sent)
+                self._learn(tended)
+            elif isinstance(action, core.Expired):
+                entry = action.entry
+                self._channel.run(verbs.reject(state.name, [(entry.lane, entry.id)], "expired"))
+        except LeaseLost:
+            self.gone(state.name)
+        except BaseException:
+            # Whoever is thrown out here may leave a reply unread, with entries in it.
+            state.reconnected()
+            raise
+
+    def _wait(self, call: Call[T]) -> T | None:
+        try:
+            found = self._waiter.wait(call)
+            if found is None:  # it was cancelled, by hanging up
+                self.state.reconnected()
+            return found
+        except ServerConnectionError:
+            # What the broken connection may have been handed is asked for next, with the patience of every call.
+            self.state.reconnected()
+            return None
+        except EventQueueError as error:
+            if "NOGROUP" not in str(error) and "UNBLOCKED" not in str(error):
+                raise
+            log.warning(
+                "the queue %s was deleted or its server is an empty replica; it is made again", self._session.describe()
+            )
+            self.state.look_again()
+            return None
+
+    def _deliver(self, entry: Entry) -> Delivery | None:
+        """Hand an entry over; None where it is no event, and is put where it belongs."""
+        key = (entry.lane, entry.id)
+        try:
+            return self._sort_out(entry, key)
+        except BaseException:
+            self.state.settled(key)
+            self.state.reconnected()
+            raise
+
+    def _sort_out(self, entry: Entry, key: Delivered) -> Delivery | None:
+        data = entry.fields.get(b"event")
+        try:
+            if data is None:
+                if b"response" in entry.fields:
+                    self.state.settled(key)
+                    self._channel.run_many(self.verbs.keep_response(entry))
+                    return None
+                raise JSONParseError("the entry has no event field; correct its producer.")
+            delivery = Delivery(self, entry, ServiceEvent.from_json(data))
+        except JSONParseError as error:
+            log.error("an entry of %s cannot be read and goes to the dead letters: %s", self._session.describe(), error)
+            self.state.settled(key)
+            self._channel.run(self.verbs.reject(self.state.name, [key], "unreadable", str(error)))
+            return None
+        if entry.fields.get(b"failed"):
+            self._channel.post(self.verbs.start(self.state.name, key), _ignore)
+        return delivery
+
+    def _reconnected(self, channel: Channel) -> None:
+        self.state.reconnected()
+
+    # -- for deliveries
+
+    def run(self, call: Call[T]) -> T:
+        """Send a delivery's verb and wait for its answer."""
+        return self._channel.run(call)
+
+    def post(self, call: Call[frozenset[int]], key: Delivered) -> None:
+        """Send an acknowledgement; a refusal is reported when it comes."""
+
+        def done(reply: frozenset[int] | EventQueueError) -> None:
+            if isinstance(reply, EventQueueError):
+                log.error(
+                    "an acknowledgement may not have arrived; its event comes back when the lease is over: %s", reply
+                )
+            elif reply:
+                log.warning("an acknowledgement on %s was refused: the lease was lost", self._session.describe())
+                self.gone(self.state.name)
+
+        self._channel.post(call, done)
+
+    def settled(self, key: Delivered) -> None:
+        """A delivery is off this consumer's hands."""
+        self.state.settled(key)
+        self._room.raise_()
+
+    def target(self, queue: str | None) -> QueueKeys | None:
+        """Where an event for a queue goes in the same step; None: by the outbox, since it is in another slot."""
+        keys = self._session.keys(queue) if queue else self.verbs.keys
+        return None if self._session.endpoint.cluster and keys.base != self.verbs.keys.base else keys
+
+    def server_time(self) -> float:
+        """The server's clock in ms, not ahead of it."""
+        return self.state.server_time(now())
+
+    def log_failure(self, doing: str, delivery: str, error: EventQueueError) -> None:
+        """Say that something failed while another error was on its way to the user."""
+        log.warning("could not %s %s of %s: %s", doing, delivery, self._session.describe(), error)
+
+    # -- for the heart, on its thread
+
+    @property
+    def consumer(self) -> str | None:
+        """Its name at the server."""
+        return self.state.name if self.state.registered else None
+
+    def heard(self, sent: float) -> None:
+        """A heartbeat was answered."""
+        self.state.heard(sent)
+
+    def tended(self, reply: Tended) -> None:
+        """The queue's chores were done."""
+        self._caller.call(self._learn, reply)
+
+    def gone(self, consumer: str) -> None:
+        """The lease is over."""
+        log.warning(
+            "the lease of consumer %s on %s is over; its deliveries are others' now", consumer, self._session.describe()
+        )
+        self.state.gone(consumer)
+        self._room.raise_()
+        self._caller.call(self._waiter.cancel)
+
+    def _learn(self, reply: Tended) -> None:
+        if reply.settings != self._settings:
+            # Lanes, a pause, whose turn it is: whoever is blocked has to look again.
+            self._settings = reply.settings
+            self.state.look_again()
+            self._waiter.cancel()
+        if reply.outbox:
+            self._relay.start()
+
+
+def _info() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": int(time.time() * 1000)}
+
+
+def _ignore(reply: object) -> None:
+    """A start mark that did not arrive makes a later crash count for one entry less."""

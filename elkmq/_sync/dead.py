@@ -1,0 +1,115 @@
+# Generated from elkmq/_aio/dead.py by tools/async_to_sync.py; edit that.
+"""Dead letters: events that were given up, with the reason, to look at, send back or drop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from elkmq._core.entry import Entry
+from elkmq._core.outgoing import batches
+from elkmq.errors import InvalidOption, JSONParseError
+from elkmq.event import ServiceEvent
+
+if TYPE_CHECKING:
+    from elkmq._sync.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that was given up. ``event`` is None where the entry cannot be read; ``raw`` has all its fields."""
+
+    id: str
+    event: ServiceEvent | None
+    reason: str
+    """``rejected``, ``delivery_limit``, ``expired``, ``unreadable``, ``maxlen`` or the reason given to `reject`."""
+    error: str
+    """What went wrong last, if anybody said."""
+    handed_out: int
+    failed: int
+    first: int
+    """Server milliseconds when it was first enqueued."""
+    died: int
+    """Server milliseconds when it was given up."""
+    raw: dict[bytes, bytes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; bytes that are no UTF-8 are replaced."""
+        return {
+            "id": self.id,
+            "event": self.event.to_dict() if self.event else None,
+            "reason": self.reason,
+            "error": self.error,
+            "handed_out": self.handed_out,
+            "failed": self.failed,
+            "first": self.first,
+            "died": self.died,
+            "raw": {k.decode(errors="replace"): v.decode(errors="replace") for k, v in self.raw.items()},
+        }
+
+
+class DeadLetters:
+    """The dead letters of one queue: ``queue.dead``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def list(self, limit: int = 100, *, after: str | None = None) -> list[DeadLetter]:
+        """The oldest ``limit`` dead letters, or those that follow the one with the id ``after``. One round trip."""
+        pool, verbs = self._session.open()
+        start = "-" if after is None else _next(after)
+        return [_read(entry) for entry in pool.run(verbs.dead_letters(start, limit))]
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        last: str | None = None
+        while found := self.list(after=last):
+            for letter in found:
+                yield letter
+            last = found[-1].id
+
+    def requeue(self, ids: Iterable[str]) -> int:
+        """Send dead letters back to work, as new entries with their counts at zero; returns how many there were."""
+        pool, verbs = self._session.open()
+        revived = 0
+        for batch in batches(ids, 100):
+            revived += sum(1 for id_ in pool.run(verbs.revive([_checked(id_) for id_ in batch])) if id_)
+        return revived
+
+    def drop(self, ids: Iterable[str]) -> int:
+        """Drop dead letters for good; returns how many there were."""
+        pool, verbs = self._session.open()
+        return sum([pool.run(verbs.drop_dead([_checked(id_) for id_ in batch])) for batch in batches(ids, 500)])
+
+
+def _checked(id_: object) -> str:
+    parts = str(id_).split("-")
+    if len(parts) == 2 and all(part.isdecimal() and part.isascii() for part in parts):
+        return str(id_)
+    raise InvalidOption(
+        f"{str(id_)[:40]!r} is no id of a dead letter, such as 1669887505996-0; nothing changed; correct it."
+    )
+
+
+def _next(id_: str) -> str:
+    time, sequence = _checked(id_).split("-")
+    return f"{time}-{int(sequence) + 1}"
+
+
+def _read(entry: Entry) -> DeadLetter:
+    fields = entry.fields
+    try:
+        event = ServiceEvent.from_json(fields[b"event"])
+    except (KeyError, JSONParseError):
+        event = None
+    return DeadLetter(
+        id=entry.id.decode(),
+        event=event,
+        reason=fields.get(b"reason", b"").decode(errors="replace"),
+        error=fields.get(b"error", b"").decode(errors="replace"),
+        handed_out=int(fields.get(b"handed_out", b"0")),
+        failed=int(fields.get(b"failed", b"0")),
+        first=int(fields.get(b"first", b"0")),
+        died=int(fields.get(b"died", b"0")),
+        raw=fields,
+    )

@@ -1,0 +1,98 @@
+# Generated from elkmq/_aio/effects.py by tools/async_to_sync.py; edit that.
+"""Effects of the user's own that happen once, however often a handler runs: claim, do, record the result."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from elkmq.errors import EffectBusy, JSONDumpError, LeaseLost
+from elkmq.options import Seconds, milliseconds
+
+if TYPE_CHECKING:
+    from elkmq._sync.session import Session
+
+
+class Once:
+    """One effect, named by a key. As a context manager it claims on the way in and records on the way out::
+
+        with queue.once(delivery.unique_id) as effect:
+            if not effect.done:
+                effect.result = charge_the_card()
+
+    A block that raises gives the claim back, so that the next try may do it. A process that dies in the block leaves the
+    claim until ``hold`` seconds are over; whether the effect had happened nobody knows then, which is why effects in
+    the user's own database belong into `elkmq.sql.first_time`.
+    """
+
+    def __init__(self, session: Session, key: str, hold: Seconds, keep: Seconds) -> None:
+        self.key = key
+        self.done = False
+        """Whether it was done before; ``result`` is what was recorded then."""
+        self.result: Any = None
+        """What to record; anything JSON can carry."""
+        self._session = session
+        self._hold = milliseconds("hold", hold, least=0.001)
+        self._keep = milliseconds("keep", keep, least=0.001)
+        self._owner = secrets.token_hex(8)
+
+    def claim(self) -> bool:
+        """Claim it; False: it was done before.
+
+        Raises:
+            EffectBusy: Somebody else has claimed it and neither finished nor let go.
+        """
+        pool, verbs = self._session.open()
+        claim = pool.run(verbs.claim(self.key, self._owner, self._hold))
+        if claim.state == "busy":
+            raise EffectBusy(
+                f"the effect {self.key!r} is being done by somebody else, whose claim holds for {int(claim.value) / 1000:g} s; "
+                "nothing was done; send the delivery back with a delay."
+            )
+        self.done = claim.state == "done"
+        if self.done:
+            self.result = json.loads(claim.value)
+        return not self.done
+
+    def finish(self) -> None:
+        """Record the result.
+
+        Raises:
+            LeaseLost: The claim ran out and somebody else has it; the effect may have been done twice.
+            JSONDumpError: The result cannot be written as JSON; the claim stays.
+        """
+        try:
+            data = json.dumps(self.result, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError) as exc:
+            raise JSONDumpError(
+                f"the result of {self.key!r} cannot be written as JSON ({exc}); it was not recorded."
+            ) from None
+        pool, verbs = self._session.open()
+        if not pool.run(verbs.finish(self.key, self._owner, data, self._keep)):
+            raise LeaseLost(
+                f"the claim on the effect {self.key!r} ran out after {self._hold / 1000:g} s and somebody else has it; the "
+                "effect may be done twice; hold it for longer."
+            )
+        self.done = True
+
+    def release(self) -> None:
+        """Give the claim back, nothing having been done."""
+        pool, verbs = self._session.open()
+        pool.run(verbs.release(self.key, self._owner))
+
+    def __enter__(self) -> Once:
+        self.claim()
+        self._claimed = not self.done
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._claimed:
+            return
+        if error is None:
+            self.finish()
+        else:
+            self.release()

@@ -1,0 +1,253 @@
+# Generated from elkmq/_aio/queue.py by tools/async_to_sync.py; edit that.
+"""`EventQueue`: events in, events out, requests that a response."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from elkmq._core.outgoing import Send, batches, checked, outgoing
+from elkmq._core.serving import FAILURE, failure_text
+from elkmq._sync.admin import Administration
+from elkmq._sync.consumer import Consumer
+from elkmq._sync.delivery import Delivery
+from elkmq._sync.dequeuing import Dequeuing
+from elkmq._sync.requests import Requests
+from elkmq._sync.session import Session
+from elkmq.errors import EmptyQueue, InvalidOption, RequestFailed
+from elkmq.event import ServiceEvent, TimestampedEvent
+from elkmq.options import Options, Seconds, seconds, whole
+
+MANY = 10_000
+"""Deliveries held or asked for at once, at most."""
+
+
+class EventQueue(Administration):
+    """A queue in Redis, by its name. Nothing is sent before the first call.
+
+    ``url``: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``; None starts a private
+    server (extra ``embedded``), with its files in ``data``. ``options``: see `Options`. Further arguments are those of the
+    connection (`ConnectOptions`), such as ``socket_timeout`` in seconds or ``credential_provider``.
+
+    Any number of threads, tasks and processes may use queues of the same name, and threads may share one object; after a
+    fork it goes on in both processes. Each method is one round trip unless it says otherwise; a broken connection is mended
+    for ``retry_for`` seconds (30) before a call fails.
+
+    Raises:
+        QueueNameError, InvalidOption: A name, url or option that makes no sense; no message shows a password.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str | None = None,
+        *,
+        options: Options | None = None,
+        data: str | None = None,
+        **connection: Any,
+    ) -> None:
+        if url is not None and not isinstance(url, str):
+            raise InvalidOption(f"url is {type(url).__name__}, not text; nothing was sent; give a url or None.")
+        self._session = Session(name, url, options or Options(), data, connection)
+        self._pid = os.getpid()
+        self._requests: Requests | None = None
+        self._receivers: list[Consumer] = []
+        self._all_receivers: list[Consumer] = []
+        self._dequeuing = Dequeuing(self._session)
+
+    # -- events in
+
+    def enqueue(
+        self,
+        event: ServiceEvent,
+        *,
+        delay: Seconds = 0.0,
+        priority: int = 0,
+        ttl: Seconds | None = None,
+        headers: Mapping[str, Any] | None = None,
+        dedupe_id: str | None = None,
+    ) -> int:
+        """Add an event; returns Redis' clock then, in milliseconds. The keywords are explained at `Send`.
+
+        Enqueueing the same event again within the dedupe window adds nothing and returns the first answer.
+
+        Raises:
+            InvalidEvent, InvalidOption, JSONDumpError: Nothing was sent.
+            QueueFull: The queue is at its maximum length; nothing was added.
+            ServerConnectionError: The server could not be reached; enqueue the same event again, it is added once.
+        """
+        pool, verbs = self._session.open()
+        send = Send(event, None, delay, priority, ttl, headers, dedupe_id)
+        return (pool.run(verbs.enqueue([outgoing(send)])))[0].timestamp
+
+    def enqueue_many(self, events: Iterable[ServiceEvent | Send]) -> list[int]:
+        """Add events, in order; returns Redis' clock for each. One round trip per 500, each 500 accepted whole or not at all.
+
+        Raises:
+            As `enqueue`. What came before the 500 that failed is in the queue; enqueue all of them again, each is added once.
+        """
+        pool, verbs = self._session.open()
+        accepted: list[int] = []
+        for batch in batches(outgoing(event if isinstance(event, Send) else Send(event)) for event in events):
+            accepted += [receipt.timestamp for receipt in pool.run(verbs.enqueue(batch))]
+        return accepted
+
+    # -- events out, for good
+
+    def dequeue(self) -> TimestampedEvent:
+        """Take the next event for good. It is gone from the queue even if its handler crashes: see `receive`.
+
+        Raises:
+            EmptyQueue: There is none.
+            ServerConnectionError: The server could not be reached. If the connection broke after the server had handed an
+                event out, that event is gone: this is what `receive` is for.
+        """
+        return self._dequeuing.now()
+
+    def dequeue_blocking(self, timeout: Seconds | None = None) -> TimestampedEvent:
+        """Wait up to ``timeout`` seconds (None or 0: for ever, as in elk-mq) for the next event, and take it for good.
+
+        Nothing is lost where the connection or this process breaks while it waits. Two round trips once an event is there.
+
+        Raises:
+            EmptyQueue: None came.
+        """
+        span = math.inf if timeout is None else seconds("timeout", timeout) or math.inf
+        return self._dequeuing.soon(span)
+
+    # -- events out, under a lease
+
+    def receive(self, timeout: Seconds | None = 0.0) -> Delivery:
+        """Take the next event under a lease: it comes back if this process dies before it is settled.
+
+        ``timeout``: seconds to wait for one; 0: not at all; None: for ever. The delivery is a context manager. Any number of
+        deliveries may be held. For steady work `consumer` takes ahead, many per round trip.
+
+        Raises:
+            EmptyQueue: There is none, or none came in time.
+        """
+        return (self.receive_many(1, timeout))[0]
+
+    def receive_many(self, n: int, timeout: Seconds | None = 0.0) -> list[Delivery]:
+        """Take up to ``n`` events at once (one round trip), waiting for the first of them as `receive` does.
+
+        Raises:
+            EmptyQueue: There is none, or none came in time.
+        """
+        whole("n", n, 1, MANY)
+        receiver = self._receiver()
+        try:
+            found = receiver.get_many(n, None if timeout is None else seconds("timeout", timeout))
+        finally:
+            self._receivers.append(receiver)
+        if not found:
+            raise EmptyQueue(f"the queue {self.name!r} has nothing to hand out now.")
+        return found
+
+    def consumer(
+        self, *, prefetch: int = 10, lease: Seconds | None = None, on_lost: Callable[[], None] | None = None
+    ) -> Consumer:
+        """A consumer that takes up to ``prefetch`` deliveries ahead; it holds no more than that unsettled.
+
+        ``lease``: seconds, instead of the option's. ``on_lost`` is called, on whichever thread finds out, when the lease is
+        lost and with it all deliveries held.
+        """
+        whole("prefetch", prefetch, 1, MANY)
+        span = self._session.options.lease if lease is None else lease
+        _, verbs = self._session.open()
+        return Consumer(
+            self._session, verbs, prefetch=prefetch, lease=seconds("lease", span, least=1, most=3600), on_lost=on_lost
+        )
+
+    # -- requests
+
+    def await_response(
+        self,
+        event: ServiceEvent,
+        *,
+        timeout: Seconds | None = None,
+        priority: int = 0,
+        headers: Mapping[str, Any] | None = None,
+    ) -> TimestampedEvent:
+        """Enqueue an event as a request and its response, for its ``timeout`` or the one given here, in seconds.
+
+        A request that nobody waits for any more is not handed out. Any number may be awaited at once, by threads or tasks,
+        over one connection.
+
+        Raises:
+            TimeoutExpired: No response came in time.
+            EnqueueError: The event was enqueued before without being awaited here.
+        """
+        span = checked(event).timeout if timeout is None else seconds("timeout", timeout, least=0.001)
+        if self._pid != os.getpid() or self._requests is None:
+            self._after_fork()
+            self._requests = self._requests or Requests(self._session)
+        return self._requests.ask(event, outgoing(Send(event, priority=priority, headers=headers)), span)
+
+    def enqueue_response(self, event: ServiceEvent) -> int:
+        """Send a response made by `ServiceEvent.create_response` to a request that was dequeued; returns Redis' clock.
+
+        Where nobody waits for it any more nothing is written. Of a request that was received, `Delivery.respond` answers
+        and completes in one step.
+        """
+        pool, verbs = self._session.open()
+        _, timestamp = pool.run(verbs.respond(str(checked(event).uuid), event.timeout, event.to_json()))
+        return timestamp
+
+    def call(self, action: str, payload: str | None = None, *, timeout: Seconds = 10.0) -> str | None:
+        """Ask whoever serves ``action`` and return the payload of the response.
+
+        Raises:
+            TimeoutExpired: No response within ``timeout`` seconds.
+            RequestFailed: The handler raised; the message says what.
+        """
+        span = seconds("timeout", timeout, least=0.001, most=65_535)
+        event = ServiceEvent(max(1, math.ceil(span)), action, payload)
+        response = (self.await_response(event, timeout=span)).event
+        if response.action == FAILURE:
+            raise RequestFailed(f"the handler of {action!r} failed: {failure_text(response.payload)}.")
+        return response.payload
+
+    # -- the end
+
+    def close(self) -> None:
+        """Hand back what was received and not settled, hang up; the embedded server stops with its last user."""
+        receivers, self._all_receivers, self._receivers = self._all_receivers, [], []
+        for receiver in receivers:
+            receiver.close()
+        if self._requests is not None and self._pid == os.getpid():
+            self._requests.close()
+        self._dequeuing.close()
+        self._session.close()
+
+    def __enter__(self) -> EventQueue:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<EventQueue {self._session.describe()}>"
+
+    def _receiver(self) -> Consumer:
+        if self._pid != os.getpid():
+            self._after_fork()
+        try:
+            return self._receivers.pop()
+        except IndexError:
+            receiver = self.consumer(prefetch=MANY)
+            self._all_receivers.append(receiver)
+            return receiver
+
+    def _after_fork(self) -> None:
+        """Leave to the parent what is the parent's: its deliveries, and the requests it awaits."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._requests = None
+            self._receivers, self._all_receivers = [], []
+            self._dequeuing = Dequeuing(self._session)

@@ -1,0 +1,138 @@
+# Generated from elkmq/_aio/session.py by tools/async_to_sync.py; edit that.
+"""One queue at one server: connections, verbs, and what is known of the server. Every other part of the shell stands on it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from elkmq import embedded
+from elkmq._core.call import command
+from elkmq._core.verbs import Verbs
+from elkmq._endpoint import Endpoint
+from elkmq._sync._concurrency import Lock, in_thread
+from elkmq._sync.link import Channel, Pool, Waiter
+from elkmq.errors import AuthenticationError, QueueClosed, ServerError, ServerTooOld
+from elkmq.keys import QueueKeys
+from elkmq.options import Options, check_name
+
+_counting: dict[Hashable, bool] = {}
+
+
+class Session:
+    """Opened at its first use; see `EventQueue` for what the arguments mean."""
+
+    def __init__(
+        self, name: str, url: str | Endpoint | None, options: Options, data: str | None, connection: dict[str, Any]
+    ) -> None:
+        self.name = check_name(name)
+        self.options = options
+        self._data = data
+        self._connection = connection
+        self._server: embedded.EmbeddedServer | None = None
+        self._endpoint = Endpoint.from_url(url, **connection) if isinstance(url, str) else url
+        self._opening = Lock()
+        self._closed = False
+        self._pool: Pool | None = None
+        self._verbs: Verbs | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server; known once the session is open."""
+        assert self._endpoint is not None
+        return self._endpoint
+
+    @property
+    def slot_key(self) -> bytes:
+        """A key of the queue, whose slot all its keys are in."""
+        return self.keys(self.name).lane(0)
+
+    def describe(self) -> str:
+        """The queue and its server, with no password."""
+        where = self._endpoint.describe() if self._endpoint else "embedded server"
+        return f"{self.name!r} at {where}"
+
+    def keys(self, name: str) -> QueueKeys:
+        """The keys of a queue at this server."""
+        return QueueKeys(name, self.options.global_keyprefix, self.endpoint.cluster)
+
+    def open(self) -> tuple[Pool, Verbs]:
+        """The connections and the verbs.
+
+        Raises:
+            EmbeddedServerError: No url was given and no server can be had.
+            ServerConnectionError, AuthenticationError, ServerTooOld: as they say.
+            QueueClosed: `close` was called.
+        """
+        if self._pool is not None and self._verbs is not None:
+            return self._pool, self._verbs
+        with self._opening:
+            if self._closed:
+                raise QueueClosed(f"the queue {self.name!r} was closed; nothing was sent; make a new EventQueue.")
+            if self._pool is None or self._verbs is None:
+                if self._endpoint is None:
+                    self._server = in_thread(embedded.server, self._data)
+                    self._endpoint = Endpoint.from_url(self._server.url, **self._connection)
+                pool = self._pool or Pool(self._endpoint, slot_key=self.slot_key)
+                self._pool = pool
+                verbs = Verbs(
+                    self.keys(self.name),
+                    counting=_counts(pool, self._endpoint),
+                    window=round(float(self.options.dedupe_window) * 1000),
+                    delivery_limit=self.options.delivery_limit,
+                )
+                pool.run(verbs.join())
+                self._verbs = verbs
+            return self._pool, self._verbs
+
+    def channel(self) -> Channel:
+        """A connection for one consumer."""
+        return Channel(self.endpoint, slot_key=self.slot_key)
+
+    def waiter(self) -> Waiter:
+        """A connection for blocking reads."""
+        return Waiter(self.endpoint, slot_key=self.slot_key)
+
+    def close(self) -> None:
+        """Hang up; the embedded server goes with its last user."""
+        self._closed = True
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+        server, self._server = self._server, None
+        if server is not None:
+            in_thread(server.close)
+
+
+def _counts(pool: Pool, endpoint: Endpoint) -> bool:
+    """Whether the scripts have to count, because the server (before 7.0) does not count a stream's entries.
+
+    Asked by HELLO (6.0), which needs no permission of its own and also tells servers that are too old.
+    """
+    key = endpoint.key
+    if key not in _counting:
+        try:
+            found = pool.run(command("HELLO", "2", parse=_server_version, doing="ask for the server's version"))
+        except AuthenticationError:
+            raise
+        except ServerError as exc:
+            if "unknown command" not in str(exc).lower():
+                raise
+            raise ServerTooOld(
+                f"the server {endpoint.describe()} is older than Redis 6.0; nothing was sent; upgrade it."
+            ) from None
+        if found < (6,):
+            raise ServerTooOld(
+                f"the server {endpoint.describe()} is version {'.'.join(map(str, found))} and ElkMQ needs Redis 6.0; "
+                "nothing was sent; upgrade it."
+            )
+        _counting[key] = found < (7,)
+    return _counting[key]
+
+
+def _server_version(reply: Any) -> tuple[int, ...]:
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    for name, value in pairs:
+        if name == b"version":
+            return tuple(int(part) for part in value.split(b".")[:2])
+    return (6, 0)
