@@ -261,8 +261,6 @@ def main(folder: str, binary: str) -> None:
     lock = open_lock(folder, KEEPER)
     fcntl.flock(lock, fcntl.LOCK_EX)
     Keeper(folder, binary).run()
-    # Before the lock on the users, which goes with the process: a user who has come in by then must find no keeper.
-    os.close(lock)
 
 
 if __name__ == "__main__":
