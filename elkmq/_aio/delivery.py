@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core.entry import Completed, Entry
-from elkmq._core.outgoing import Send, checked, outgoing, read_headers
+from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
 from elkmq.event import ServiceEvent
 from elkmq.options import Seconds, check_name, milliseconds
@@ -229,3 +229,26 @@ class Delivery:
 
     def __repr__(self) -> str:
         return f"<Delivery {self.id} of {self.event!r}{' ' + self._settled if self._settled else ''}>"
+
+
+async def ack_many(deliveries: Iterable[Delivery]) -> None:
+    """Complete deliveries, in one round trip per consumer and 500. See `EventQueue.ack_many`."""
+    held: dict[tuple[Consumer, str], list[Delivery]] = {}
+    refused: list[str] = []
+    for delivery in deliveries:
+        if delivery.lost:
+            refused.append(delivery.id)
+        elif not delivery._again("acknowledged"):
+            held.setdefault((delivery._consumer, delivery._name), []).append(delivery)
+    for (consumer, name), own in held.items():
+        for batch in batches(own):
+            call = consumer.verbs.settle(name, [delivery._key for delivery in batch], keep=consumer.state.keep)
+            positions = await consumer.run(call)
+            refused += [batch[position].id for position in positions]
+            for delivery in batch:
+                delivery._done()
+    if refused:
+        raise LeaseLost(
+            f"the leases on {len(refused)} deliveries were lost ({', '.join(refused[:5])}{', ...' if refused[5:] else ''}); "
+            "somebody else has those events; the other deliveries were acknowledged."
+        )

@@ -10,7 +10,7 @@ from typing import Any
 
 from elkmq._aio.admin import Administration
 from elkmq._aio.consumer import Consumer
-from elkmq._aio.delivery import Delivery
+from elkmq._aio.delivery import Delivery, ack_many
 from elkmq._aio.dequeuing import Dequeuing
 from elkmq._aio.requests import Requests
 from elkmq._aio.session import Session
@@ -145,6 +145,14 @@ class EventQueue(Administration):
         if not found:
             raise EmptyQueue(f"the queue {self.name!r} has nothing to hand out now.")
         return found
+
+    async def ack_many(self, deliveries: Iterable[Delivery]) -> None:
+        """Complete deliveries, in one round trip per 500.
+
+        Raises:
+            LeaseLost: Some leases were lost, as the message says; the other deliveries were completed.
+        """
+        await ack_many(deliveries)
 
     async def consumer(
         self, *, prefetch: int = 10, lease: Seconds | None = None, on_lost: Callable[[], None] | None = None

@@ -13,7 +13,7 @@ from elkmq._core.outgoing import Send, batches, checked, outgoing
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq._sync.admin import Administration
 from elkmq._sync.consumer import Consumer
-from elkmq._sync.delivery import Delivery
+from elkmq._sync.delivery import Delivery, ack_many
 from elkmq._sync.dequeuing import Dequeuing
 from elkmq._sync.requests import Requests
 from elkmq._sync.session import Session
@@ -146,6 +146,14 @@ class EventQueue(Administration):
         if not found:
             raise EmptyQueue(f"the queue {self.name!r} has nothing to hand out now.")
         return found
+
+    def ack_many(self, deliveries: Iterable[Delivery]) -> None:
+        """Complete deliveries, in one round trip per 500.
+
+        Raises:
+            LeaseLost: Some leases were lost, as the message says; the other deliveries were completed.
+        """
+        ack_many(deliveries)
 
     def consumer(
         self, *, prefetch: int = 10, lease: Seconds | None = None, on_lost: Callable[[], None] | None = None
