@@ -116,12 +116,12 @@ class Prepared(Generic[T]):
         self._prefix = b"".join([bulk(part) for part in parts])
         self._count = 3 + len(keys)
 
-    def __call__(self, *args: Arg, parse: Callable[[Any], T] | None = None) -> Call[T]:
+    def __call__(self, *args: Arg, parse: Callable[[Any], T] | None = None, retry: bool = True) -> Call[T]:
         return Call(
             parse or self._parse,
             args,
             self._script,
-            self._retry,
+            self._retry and retry,
             0.0,
             self._prefix,
             self._count,

@@ -36,6 +36,8 @@ class Taken(NamedTuple):
     next_event: int
     keep: bool
     entries: list[Entry]
+    signal: bytes = b"$"
+    """After which signal to wait where the state says that the consumer is not served."""
 
 
 class Tended(NamedTuple):
@@ -71,7 +73,10 @@ class Completed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One event on its way in. ``unique`` is its unique id ('' switches deduplication off); ``fields`` come after ``event``."""
+    """One event on its way in. ``unique`` is its unique id ('' switches deduplication off); ``fields`` come after ``event``.
+
+    With an ``inbox`` the unique id is the request's uuid in hex, and ``fields`` say ``reply_to`` and ``ttl`` too.
+    """
 
     json: bytes
     unique: str
@@ -99,8 +104,8 @@ def entries(raw: Sequence[Sequence[Any]]) -> list[Entry]:
 
 def taken(raw: Sequence[Any]) -> Taken:
     """Read the reply of take.lua."""
-    now, state, lanes, next_event, keep, found = raw
-    return Taken(now, state.decode(), tuple(lanes), next_event, keep == 1, entries(found))
+    now, state, lanes, next_event, keep, found, signal = raw
+    return Taken(now, state.decode(), tuple(lanes), next_event, keep == 1, entries(found), signal or b"$")
 
 
 def dequeued(raw: Sequence[Any]) -> Taken:

@@ -6,7 +6,6 @@ What a script does, returns and costs stands in its header (``elkmq/lua``).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -48,7 +47,8 @@ class Verbs:
         self._leave: Prepared[int] = Prepared("leave", main, int)
         self._dequeue: Prepared[Taken] = Prepared("dequeue", main, read.dequeued, retry=False)
         self._bury: Prepared[int] = Prepared("bury", main, int, retry=False)
-        self._respond: Prepared[tuple[str, int]] = Prepared("respond", main, _responded, retry=False)
+        self._respond: Prepared[tuple[str, int]] = Prepared("respond", main, _responded)
+        self._keep_response: Prepared[int] = Prepared("keep_response", main, int)
         self._purge: Prepared[tuple[int, bool]] = Prepared("purge", main, lambda r: (r[0], r[1] == 1))
         self._configure: Prepared[dict[str, str]] = Prepared("configure", main, read.settings)
         self._stats: Prepared[list[Any]] = Prepared("stats", main, list)
@@ -64,11 +64,16 @@ class Verbs:
     # -- events in
 
     def enqueue(self, events: Iterable[Outgoing]) -> Call[list[Receipt]]:
-        """Accept events, each once, all or none. One round trip, however many."""
+        """Accept events, each once, all or none. One round trip, however many.
+
+        Where an event has no unique id, or none is remembered, the call is not repeated after a lost reply.
+        """
         args: list[Arg] = [self.window, self.counting]
+        retry = self.window > 0
         for event in events:
             args += event.arguments()
-        return self._enqueue(*args)
+            retry = retry and event.unique != ""
+        return self._enqueue(*args, retry=retry)
 
     # -- a consumer's life
 
@@ -84,9 +89,12 @@ class Verbs:
         """Block up to ``block`` ms until somebody enqueues; entries of lane ``w`` are wake tokens."""
         return wait_for_entries([(self, lanes)], consumer, n, block, parse=lambda found: [e for _, e in found])
 
-    def wait_for_signal(self, block: int) -> Call[bool]:
-        """Block up to ``block`` ms until a paused queue goes on, or a consumer that stands by may have its turn."""
-        return command("XREAD", "BLOCK", block, "STREAMS", self.keys.of("signals"), "$", parse=bool, block=block / 1000)
+    def wait_for_signal(self, block: int, after: bytes = b"$") -> Call[bool]:
+        """Block up to ``block`` ms until a paused queue goes on, or a consumer that stands by may have its turn.
+
+        ``after`` is the ``signal`` of the take that said so: no signal since then is missed.
+        """
+        return command("XREAD", "BLOCK", block, "STREAMS", self.keys.of("signals"), after, parse=bool, block=block / 1000)
 
     def settle(self, consumer: str, delivered: Iterable[Delivered], *, keep: bool = False) -> Call[frozenset[int]]:
         """Acknowledge; returns the positions that were refused because their lease is lost."""
@@ -152,33 +160,34 @@ class Verbs:
         return self._recover(*args)
 
     def leave(self, consumer: str, n: int = 500) -> Call[int]:
-        """Hand back up to n deliveries and, once there are none, unregister; returns how many are left."""
+        """Hand back up to n deliveries and, once there are none, unregister; returns 1 where there may be more, else 0."""
         return self._leave(consumer, n)
 
     def keep_response(self, entry: Entry) -> list[Call[int]]:
         """Leave a response between clients of elk-mq 0.1 where it is, until nobody can be waiting for it any more."""
-        timeout = re.search(rb'"timeout":(\d{1,5})\b', entry.fields[b"response"])
-        until = entry.timestamp + 1000 * (int(timeout[1]) if timeout else 65_535)
-        return [
-            command("ZADD", self.keys.of("answered"), "NX", until, entry.id, parse=int),
-            command("XACK", self.keys.lane(0), GROUP, entry.id, parse=int),
-        ]
+        return [self._keep_response(entry.id, entry.fields[b"response"])]
 
     # -- the simple form
 
     def dequeue(self, consumer: str = "", lease: int = 0) -> Call[Taken]:
-        """Hand out one event for good; where there is none, register ``consumer`` for a blocking read."""
-        return self._dequeue(self.counting, consumer, lease)
+        """Hand out one event for good; where there is none, register ``consumer`` for a blocking read.
+
+        The state ``more`` means: ask again at once.
+        """
+        return self._dequeue(self.counting, consumer, lease, self.delivery_limit)
 
     def bury(self, entry: Entry, reason: str, error: str = "") -> Call[int]:
         """Put a dequeued entry that cannot be read among the dead letters."""
         fields = [part for item in entry.fields.items() for part in item]
-        return self._bury(entry.lane, entry.id, reason, error, *fields)
+        return self._bury(entry.lane, entry.id, reason, error, self.counting, *fields)
 
     # -- requests
 
     def respond(self, request_uuid: str, timeout: int, response: bytes, asked: int | None = None) -> Call[tuple[str, int]]:
-        """Answer a request known by its event only; returns (sent | late | nobody, server ms)."""
+        """Answer a request known by its event only; returns (sent | late | nobody, server ms).
+
+        A request is answered once: a second response is not sent and reported as the first was.
+        """
         return self._respond(request_uuid, timeout, response, "" if asked is None else asked)
 
     def wait_for_responses(self, inbox: str, last: bytes, block: int) -> Call[list[tuple[bytes, bytes, bytes]]]:

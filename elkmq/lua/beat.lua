@@ -3,7 +3,7 @@
 -- ARGV  for each queue: consumer, lease ms
 -- Returns for each queue -1 where the consumer is not known any more: its lease is over; else the ms until the first lease
 --   on the queue ends, 0 where one is over: tend.lua takes over from it.
--- Cost for each queue: ZRANGE, ZADD; and one TIME.
+-- Cost for each queue: ZRANGE, ZREM, ZADD; and one TIME.
 --- include keys
 --- include clock
 --- include leases
@@ -16,6 +16,7 @@ for i, lane in ipairs(KEYS) do
     mend_leases(now)
     first = redis.call('ZRANGE', key('consumers'), 0, 1, 'WITHSCORES')
   end
+  even_when_full()
   local renewed = redis.call('ZADD', key('consumers'), 'XX', 'CH', ms(ends), consumer)
   if renewed == 0 and not redis.call('ZSCORE', key('consumers'), consumer) then
     replies[i] = -1

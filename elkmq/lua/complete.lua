@@ -6,7 +6,9 @@
 --       enqueue.lua: unique id, delay ms, priority, inbox, n, n strings; for the outbox the fields name the queue as `to`.
 -- Returns {outcome, response, ids}: outcome 'mine', 'done' (it had completed this delivery before: nothing is sent again)
 --         or 'lost'; response 'sent' | 'late' | 'nobody' | ''; ids of the events, as enqueue.lua answers them.
--- Errors: ELKMQ_QUEUE_FULL of a queue that gets events; then nothing changed.
+-- Errors: ELKMQ_QUEUE_FULL of a queue that gets events, ELKMQ_FORMAT, ELKMQ_WRONG_KEY, ELKMQ_TOO_MANY_FIELDS; then nothing
+--         changed.
+-- Cost with a response to an inbox: TIME, XPENDING, XRANGE, GET, TYPE, XADD, PTTL, PEXPIRE, SET, XACK, XDEL.
 --- include keys
 --- include clock
 --- include owner
@@ -15,60 +17,32 @@
 --- include retain
 --- include respond
 local consumer, lane, id, window = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
+local keep, counting = ARGV[4] == '1', ARGV[5] == '1'
 local outcome = ownership(consumer, lane, id)
 if outcome ~= 'mine' then return {outcome, '', {}} end
-local now, targets, i = server_time(), {}, 10
-while i <= #ARGV do
-  local index = tonumber(ARGV[i])
-  if index > 0 then
-    local target = targets[index]
-    if not target then
-      switch(KEYS[index])
-      target = {settings = read_settings(), coming = 0}
-      targets[index] = target
-    end
-    target.coming = target.coming + 1
-  end
-  i = i + 6 + tonumber(ARGV[i + 5])
+local now, events = server_time(), events_from(10, true)
+local queues, outbox = by_queue(events), {}
+for _, event in ipairs(events) do
+  if event.queue == 0 then outbox[#outbox + 1] = event end
 end
-for index, target in pairs(targets) do
-  switch(KEYS[index])
-  if target.settings and target.settings.max_length and target.settings.overflow ~= 'drop_oldest' then
-    check_room(target.settings, function() return target.coming end)
-  end
+if #outbox > 0 then sure('stream', key('outbox')) end
+local settings
+if keep then
+  settings = read_settings()
+  sure('stream', key('event_log'))
 end
-switch(KEYS[1])
+local entry
+if keep or ARGV[7] ~= '' then entry = entry_of(lane, id) end
 local response = ''
 if ARGV[7] ~= '' then
-  local entry = redis.call('XRANGE', lane_key(lane), id, id)[1]
-  response = send_response(entry and as_table(entry[2]) or nil, id, ARGV[8], tonumber(ARGV[9]), ARGV[7], now)
+  response = send_response(entry and as_table(entry[2]), id, ARGV[8], tonumber(ARGV[9]), ARGV[7], now)
 end
-local ids = {}
-i = 10
-while i <= #ARGV do
-  local index, unique, n = tonumber(ARGV[i]), ARGV[i + 1], tonumber(ARGV[i + 5])
-  if index == 0 then
-    local fields = {}
-    for j = 0, n - 1 do fields[j + 1] = ARGV[i + 6 + j] end
-    ids[#ids + 1] = redis.call('XADD', key('outbox'), '*', 'unique', unique, 'delay', ARGV[i + 2], 'priority', ARGV[i + 3], unpack(fields))
-  else
-    switch(KEYS[index])
-    local mark = redis.call('GET', key('enqueued:' .. unique))
-    if mark then
-      ids[#ids + 1] = '=' .. string.match(mark, '^[^|]+')
-    else
-      local target = targets[index]
-      ids[#ids + 1], target.settings = accept(target.settings, window, unique, tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], i + 6, n)
-      if ARGV[5] == '1' then count('enqueued', 1) end
-      if target.settings and target.settings.max_length and target.settings.overflow == 'drop_oldest' then
-        drop_oldest(target.settings)
-      end
-    end
-    switch(KEYS[1])
-  end
-  i = i + 6 + n
+for _, event in ipairs(outbox) do
+  event.id = redis.call('XADD', key('outbox'), '*', 'unique', event.unique, 'delay', event.delay, 'priority', event.priority,
+    unpack(event.fields))
 end
-if ARGV[4] == '1' then retain(lane, id) end
+local ids = accept_for(queues, window, counting, events)
 remove(lane, id)
-if ARGV[5] == '1' then count('completed', 1) end
+if keep and entry then retain(settings, {entry}) end
+if counting then count('completed', 1) end
 return {outcome, response, ids}

@@ -1,5 +1,6 @@
 -- Registers a consumer: from now on it holds a lease on the queue, and what it is handed is its own until it settles it
--- or the lease is over. Again with the same name: renews the lease.
+-- or the lease is over. Again with the same name: renews the lease. A name whose lease was declared over is never used
+-- again: acks of before could not be told from acks of now.
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 lease, ms  3 information as JSON  4 release's flag: 1 = competes with original consumers knowingly
 -- Returns {server ms, settings' text or false}; ELKMQ_SERVES_ORIGINAL where the queue serves consumers of elk-mq 0.1.
@@ -14,6 +15,9 @@ local settings = settings_of(text)
 if settings and settings.serve_elkmq01 and ARGV[4] ~= '1' then
   fail('ELKMQ_SERVES_ORIGINAL the queue serves consumers of elk-mq 0.1')
 end
+sure_of_lanes(settings)
+sure('hash', key('consumer_info'))
+even_when_full()
 for _, lane in ipairs(lanes_of(settings)) do ensure_group(lane) end
 ensure_group('w')
 mend_leases(now)

@@ -8,29 +8,30 @@
 --- include legacy
 --- include fields
 local limit, removed, seen, settings = tonumber(ARGV[1]), 0, 0, read_settings()
+sure_of_lanes(settings)
+sure('zset', key('delayed'))
 for _, lane in ipairs(lanes_of(settings)) do
   while seen < limit do
-    local batch = read_new(lane, 'dropped', math.min(limit - seen, 1000), true)
+    local batch, ids = read_new(lane, 'dropped', math.min(limit - seen, 1000), true), {}
     for _, entry in ipairs(batch) do
       local t = as_table(entry[2])
-      if t.response and not t.event then
-        keep_response(entry[1], response_timeout(t.response))
+      if is_response(t) then
+        keep_response(entry[1], t.response)
       else
-        redis.call('XDEL', lane_key(lane), entry[1])
-        removed = removed + 1
+        ids[#ids + 1] = entry[1]
       end
     end
+    delete_all(lane, ids)
+    removed = removed + #ids
     seen = seen + #batch
     if #batch == 0 then break end
   end
 end
-if ARGV[2] == '1' and seen < limit then
-  local waiting = redis.call('ZCARD', key('delayed'))
+local more = seen >= limit
+if not more and ARGV[2] == '1' then
+  removed = removed + redis.call('ZCARD', key('delayed'))
   redis.call('UNLINK', key('delayed'))
-  count('due', waiting)
-  count('discarded', waiting)
-  removed = removed + waiting
 end
-drop_list(settings)
+if not more then redis.call('UNLINK', key('message_queue')) end
 count('purged', removed)
-return {removed, seen >= limit and 1 or 0}
+return {removed, more and 1 or 0}

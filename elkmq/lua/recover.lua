@@ -6,24 +6,27 @@
 --- include clock
 --- include owner
 --- include settings
---- include bury
+--- include legacy
+--- include fields
+--- include wake
 local limit, known, entries = tonumber(ARGV[2]), {}, {}
 require_registered(ARGV[1])
+local settings = read_settings()
 for i = 3, #ARGV, 2 do known[ARGV[i] .. ' ' .. ARGV[i + 1]] = true end
-for _, lane in ipairs(lanes_of(read_settings())) do
-  local pending = redis.pcall('XPENDING', lane_key(lane), 'elkmq', '-', '+', limit + (#ARGV - 2) / 2, ARGV[1])
-  if not pending.err then
-    for _, item in ipairs(pending) do
-      if not known[lane .. ' ' .. item[1]] and #entries < limit then
-        local entry = redis.call('XRANGE', lane_key(lane), item[1], item[1])[1]
-        local t = entry and as_table(entry[2])
-        if t and t.event then
-          entries[#entries + 1] = {lane, item[1], entry[2]}
-        else
-          redis.call('XACK', lane_key(lane), 'elkmq', item[1])
-        end
+for _, lane in ipairs(lanes_of(settings)) do
+  for _, item in ipairs(pending_of(ARGV[1], lane, limit + (#ARGV - 2) / 2)) do
+    if not known[lane .. ' ' .. item[1]] and #entries < limit then
+      local entry = entry_of(lane, item[1])
+      local t = entry and as_table(entry[2])
+      if not entry then
+        redis.call('XACK', lane_key(lane), 'elkmq', item[1])
+      elseif is_response(t) then
+        keep_response(item[1], t.response)
+      else
+        entries[#entries + 1] = {lane, item[1], entry[2]}
       end
     end
   end
 end
+pass_tokens(ARGV[1], 1)
 return entries

@@ -1,6 +1,7 @@
 -- Gives deliveries up: into the dead letters with the reason.
 -- KEYS  1 main lane
--- ARGV  1 consumer  2 reason  3 error text  then lane, id, ...
+-- ARGV  1 consumer  2 reason ('expired': as a take does it, counted and gone unless the queue wants a dead letter)
+--       3 error text  then lane, id, ...
 -- Returns for each: 'dead', 'done' (this consumer had settled it before) or 'lost'.
 --- include keys
 --- include clock
@@ -8,23 +9,23 @@
 --- include settings
 --- include bury
 local now, settings, outcomes = server_time(), read_settings(), {}
-for i = 4, #ARGV, 2 do
-  local lane, id = ARGV[i], ARGV[i + 1]
-  local outcome = ownership(ARGV[1], lane, id)
+sure_of_graves(settings)
+for i, delivery in ipairs(deliveries(ARGV[1], 4)) do
+  local lane, id, outcome = delivery[1], delivery[2], delivery[3]
   if outcome == 'mine' then
-    local entry = redis.call('XRANGE', lane_key(lane), id, id)[1]
+    local entry = entry_of(lane, id)
+    remove(lane, id)
     if entry then
       local t = as_table(entry[2])
-      t.handed_out = tostring((tonumber(t.handed_out) or 0) + 1)
+      t.handed_out = ms((tonumber(t.handed_out) or 0) + 1)
       if ARGV[2] == 'expired' then
         expire(settings, lane, id, t, now)
       else
         bury(settings, lane, id, t, ARGV[2], ARGV[3], now)
       end
     end
-    remove(lane, id)
     outcome = 'dead'
   end
-  outcomes[#outcomes + 1] = outcome
+  outcomes[i] = outcome
 end
 return outcomes

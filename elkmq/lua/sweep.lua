@@ -11,7 +11,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms(now), 'LIM
   switch(ARGV[1] .. name .. '(event_stream)')
   local settings = read_settings()
   local last = redis.call('ZREVRANGE', key('consumers'), 0, 0, 'WITHSCORES')
-  local used = #last > 0 and tonumber(last[2]) or 0
+  local used = math.max(tonumber(last[2]) or 0, tonumber(redis.call('HGET', key('counters'), 'used')) or 0)
   local keep = settings and settings.expires
   if not keep then
     redis.call('ZREM', KEYS[1], name)

@@ -1,15 +1,16 @@
 -- Hands out up to `n` entries, redelivered ones first, then by priority, then by age. Each is pending for this consumer
 -- until it is settled or the consumer's lease is over.
 -- KEYS  1 main lane
--- ARGV  1 consumer  2 n  3 id of the wake token that led here, '' = none
--- Returns {server ms, state, lanes, next, keep, entries}
+-- ARGV  1 consumer  2 n  3 id of a wake token that led here, '' = none
+-- Returns {server ms, state, lanes, next, keep, entries, signal}
 --   state    '' | 'paused' | 'standby' (another consumer of a single-active queue is served)
 --   lanes    lanes in reading order, for the blocking read
---   next     ms until an entry is due or a lease ends, -1: none known
+--   next     ms until an entry is due or a lease ends, -1: none known; 0 with no entries: there is more to read at once
 --   keep     1 where completed events are kept (retention)
 --   entries  {lane, id, fields}, ...
+--   signal   where state is not '': the id after which to wait for a signal
 -- Errors: ELKMQ_CONSUMER_GONE, ELKMQ_FORMAT.
--- Cost: TIME, ZSCORE, GET, ZRANGE, UNLINK, and one XREADGROUP a lane until there are n.
+-- Cost: TIME, ZSCORE, GET, ZRANGE, UNLINK, one XREADGROUP a lane until there are n, and a ZRANGE where there are none.
 --- include keys
 --- include clock
 --- include owner
@@ -21,11 +22,13 @@ local consumer, n = ARGV[1], tonumber(ARGV[2])
 local now = server_time()
 require_registered(consumer)
 local settings = read_settings()
-if ARGV[3] ~= '' then remove('w', ARGV[3]) end
+if ARGV[3] ~= '' then pass_tokens(consumer, 1) end
 local state = turn_of(settings, consumer)
-local entries, next_due = {}, nil
+local entries, next_due, more = {}, nil, false
 if state == '' then
   next_due, settings = move_due(settings, now, 1000)
-  entries = read_lanes(settings, consumer, n, now, false)
+  entries, more = read_lanes(settings, consumer, n, now, false, math.max(1000, n))
 end
-return {now, state, lanes_of(settings), next_event(now, next_due, #entries == 0), settings and (settings.retention_count or settings.retention_ms) and 1 or 0, entries}
+local keep = settings and (settings.retention_count or settings.retention_ms) and 1 or 0
+local next_ms = more and 0 or next_event(now, next_due, #entries == 0)
+return {now, state, lanes_of(settings), next_ms, keep, entries, state ~= '' and last_signal() or false}

@@ -1,79 +1,187 @@
 --- include lanes
 --- include due
 --- include bury
--- Takes one event in. Its fields are ARGV[from] and the following n - 1.
-local function accept(settings, window, unique, delay, priority, inbox, from, n)
-  local fields = {}
-  for j = 0, n - 1 do fields[j + 1] = ARGV[from + j] end
+--- include legacy
+-- The events among the arguments, from ARGV[from] on: unique id, delay ms, priority, inbox, n, n strings; with `indexed`
+-- each comes after the index of its queue in KEYS.
+local function events_from(from, indexed)
+  local events = {}
+  while from <= #ARGV do
+    local event = {}
+    if indexed then
+      event.queue = tonumber(ARGV[from])
+      from = from + 1
+    end
+    event.unique, event.delay, event.priority, event.inbox = ARGV[from], tonumber(ARGV[from + 1]), ARGV[from + 2], ARGV[from + 3]
+    local n, fields = tonumber(ARGV[from + 4]), {}
+    if n > MOST_VALUES then fail('ELKMQ_TOO_MANY_FIELDS an event has ' .. ARGV[from + 4] .. ' values') end
+    for j = 1, n do fields[j] = ARGV[from + 4 + j] end
+    event.fields = fields
+    events[#events + 1] = event
+    from = from + 5 + n
+  end
+  return events
+end
+
+-- A request whose mark is there: 'waiting' where the same client asked and its time is not over, 'over' where it is, false
+-- where somebody else enqueued the event.
+local function asked_before(mark, inbox)
+  local by, ends = string.match(mark, '^[^|]+|([^|]+)|(%d*)')
+  if inbox == '' or not by then return false end
+  if ends ~= '' and tonumber(ends) <= server_time() then return 'over' end
+  return by == inbox and 'waiting'
+end
+
+-- Reads the settings and, for each event, the mark it left where it was accepted before. Of a wrong type MGET says nothing:
+-- such a mark is none and is written over.
+local function look_up(events)
+  local names, text = {key('settings')}, nil
+  for i, event in ipairs(events) do names[i + 1] = key('enqueued:' .. event.unique) end
+  for start = 0, #names - 1, 1000 do
+    for j, found in ipairs(redis.call('MGET', unpack(names, start + 1, math.min(start + 1000, #names)))) do
+      if start + j == 1 then
+        text = found
+      elseif found then
+        local event = events[start + j - 1]
+        local asked = asked_before(found, event.inbox)
+        event.mark, event.waiting = asked ~= 'over' and found, asked == 'waiting'
+      end
+    end
+  end
+  return settings_of(text)
+end
+
+-- Looks at everything that accepting the events will write, before the first write. Plain events go to one stream, which
+-- says itself if it is none.
+local function check(settings, events)
+  local fresh, seen, special, max_length = 0, {}, false, settings and settings.max_length
+  if settings and settings.gone then return end
+  for _, event in ipairs(events) do
+    if not event.mark and not seen[event.unique] then
+      fresh = fresh + 1
+      if event.unique ~= '' then seen[event.unique] = true end
+      if event.delay > 0 then
+        sure_of_delay()
+        special = true
+      elseif event.priority ~= '0' then
+        sure_of_lane(settings, event.priority)
+        special = true
+      end
+    end
+  end
+  if special or settings and settings.serve_elkmq01 then sure_of_lane(settings, '0') end
+  if not max_length or fresh == 0 then return end
+  sure_of_lanes(settings)
+  if settings.overflow == 'drop_oldest' then
+    sure_of_graves(settings)
+  elseif ready(settings) + redis.call('ZCARD', key('delayed')) + fresh > max_length then
+    fail('ELKMQ_QUEUE_FULL the queue holds its ' .. string.format('%.0f', max_length) .. ' events')
+  end
+end
+
+-- Takes one event in. Returns its id, and the settings, which a new lane changes.
+local function accept(settings, window, event)
   local id
-  if delay > 0 then
+  if event.delay > 0 then
     local now = server_time()
-    put_off(priority, fields, ms(now), now + delay)
+    put_off(event.priority, event.fields, ms(now), now + event.delay)
     count('delayed', 1)
     id = ms(now) .. '-0'
-  elseif priority == '0' then
-    id = redis.call('XADD', main, '*', unpack(fields))
-    if settings and settings.serve_elkmq01 then redis.call('LPUSH', key('message_queue'), id) end
   else
-    id, settings = add(settings, priority, fields)
+    id, settings = add(settings, event.priority, event.fields)
   end
-  if unique ~= '' then
+  if event.unique ~= '' then
     local keep, value = window, id
-    if inbox ~= '' then
-      local ttl = tonumber(as_table(fields).ttl) or 0
-      keep = math.max(keep, ttl + delay)
-      value = id .. '|' .. inbox .. '|' .. ms(id_time(id) + ttl)
+    if event.inbox ~= '' then
+      local ttl = tonumber(as_table(event.fields).ttl)
+      keep = math.max(keep, (ttl or 0) + event.delay)
+      value = id .. '|' .. event.inbox .. '|' .. (ttl and ms(id_time(id) + ttl) or '')
     end
-    if keep > 0 then redis.call('SET', key('enqueued:' .. unique), value, 'PX', ms(keep)) end
+    if keep > 0 then redis.call('SET', key('enqueued:' .. event.unique), value, 'PX', ms(keep)) end
   end
   return id, settings
 end
 
--- A request whose mark is there: 'waiting' where the same client still waits for its response, 'over' where its time is
--- over, false where somebody else enqueued the event.
-local function asked_before(mark, inbox)
-  local by, ends = string.match(mark, '^[^|]+|([^|]+)|(%d+)$')
-  if not by then return false end
-  if tonumber(ends) <= server_time() then return 'over' end
-  return by == inbox and 'waiting'
-end
-
--- How many of the script's events are not known yet; `from` is the index of the first one's unique id.
-local function fresh_events(from)
-  local fresh, seen = 0, {}
-  while from <= #ARGV do
-    local unique = ARGV[from]
-    if unique == '' or not (seen[unique] or redis.call('GET', key('enqueued:' .. unique))) then fresh = fresh + 1 end
-    seen[unique] = true
-    from = from + 5 + tonumber(ARGV[from + 4])
-  end
-  return fresh
-end
-
-local function check_room(settings, fresh)
-  local coming = fresh()
-  if coming > 0 and ready(settings) + coming > settings.max_length then
-    fail('ELKMQ_QUEUE_FULL the queue holds its ' .. string.format('%d', settings.max_length) .. ' events')
-  end
-end
-
--- Makes room by dropping what is oldest, least urgent lanes last to be read first to go.
+-- Makes room by dropping what is oldest, from the lane that is read last to the one that is read first.
 local function drop_oldest(settings)
   local over = ready(settings) - settings.max_length
   local lanes, now = lanes_of(settings), server_time()
   for k = #lanes, 1, -1 do
-    if over <= 0 then return end
-    local entries = read_new(lanes[k], 'dropped', math.min(over, 1000), true)
-    for _, entry in ipairs(entries) do
-      local t = as_table(entry[2])
-      if t.event then
-        if settings.dead_letter_exchange then
-          bury(settings, lanes[k], entry[1], t, 'maxlen', nil, now)
+    while over > 0 do
+      local asked = math.min(over, 1000)
+      local entries, ids = read_new(lanes[k], 'dropped', asked, true), {}
+      for _, entry in ipairs(entries) do
+        local t = as_table(entry[2])
+        if is_response(t) then
+          keep_response(entry[1], t.response)
+        else
+          ids[#ids + 1] = entry[1]
         end
-        count('dropped', 1)
       end
-      redis.call('XDEL', lane_key(lanes[k]), entry[1])
+      delete_all(lanes[k], ids)
+      if settings.dead_letter_exchange then
+        for _, entry in ipairs(entries) do
+          local t = as_table(entry[2])
+          if not is_response(t) then bury(settings, lanes[k], entry[1], t, 'maxlen', nil, now) end
+        end
+      else
+        count('dropped', #ids)
+      end
+      over = over - #ids
+      if #entries < asked then break end
     end
-    over = over - #entries
   end
+end
+
+-- Takes in the events that were not accepted before. Returns their ids in the order of `events` as enqueue.lua says, and
+-- how many were new.
+local function accept_all(settings, window, events)
+  local ids, accepted, known = {}, 0, {}
+  for i, event in ipairs(events) do
+    local before = event.mark and string.match(event.mark, '^[^|]+') or known[event.unique]
+    if settings and settings.gone then
+      ids[i] = '~'
+    elseif before then
+      ids[i] = (event.waiting and '' or '=') .. before
+    else
+      ids[i], settings = accept(settings, window, event)
+      accepted = accepted + 1
+      if event.unique ~= '' then known[event.unique] = ids[i] end
+    end
+  end
+  if accepted > 0 and settings and settings.max_length and settings.overflow == 'drop_oldest' then drop_oldest(settings) end
+  return ids, accepted
+end
+
+-- The events of each queue, by its index in KEYS; everything is looked at and nothing written. Those of index 0 are left.
+local function by_queue(events)
+  local queues, before = {}, main
+  for _, event in ipairs(events) do
+    local index = event.queue
+    if index > 0 then
+      if not queues[index] then queues[index] = {events = {}} end
+      table.insert(queues[index].events, event)
+    end
+  end
+  for index, queue in pairs(queues) do
+    switch(KEYS[index])
+    queue.settings = look_up(queue.events)
+    check(queue.settings, queue.events)
+  end
+  switch(before)
+  return queues
+end
+
+-- Takes in the events of several queues. Returns the ids of `events`, which may have those of other ones already.
+local function accept_for(queues, window, counting, events)
+  local ids, before = {}, main
+  for index, queue in pairs(queues) do
+    switch(KEYS[index])
+    local found, accepted = accept_all(queue.settings, window, queue.events)
+    for i, event in ipairs(queue.events) do event.id = found[i] end
+    if counting then count('enqueued', accepted) end
+  end
+  switch(before)
+  for i, event in ipairs(events) do ids[i] = event.id end
+  return ids
 end

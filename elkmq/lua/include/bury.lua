@@ -2,7 +2,8 @@
 --- include fields
 --- include group
 -- Gives an entry up: into the dead letters, with the reason, when it died and what was known of it. On a queue whose
--- dead letters go on to an exchange they go to the outbox, which a client empties.
+-- dead letters go on to an exchange they go to the outbox, which a client empties. Counted once: as dead, or as dropped
+-- where the queue keeps none.
 local function bury(settings, lane, id, t, reason, text, now)
   t.first = t.first or ms(id_time(id))
   t.reason, t.died, t.entry = reason, ms(now), id
@@ -26,6 +27,12 @@ end
 local function expire(settings, lane, id, t, now)
   if settings and settings.dead_letter_expired then
     bury(settings, lane, id, t, 'expired', nil, now)
+  else
+    count('expired', 1)
   end
-  count('expired', 1)
+end
+
+-- What bury() is going to write.
+local function sure_of_graves(settings)
+  sure('stream', key(settings and settings.dead_letter_exchange and 'outbox' or 'dead_letters'))
 end

@@ -8,7 +8,7 @@ local function drop_queue(if_unused, if_empty)
   if if_unused and redis.call('ZCOUNT', key('consumers'), ms(server_time()), '+inf') > 0 then return -1 end
   local waiting = ready(settings)
   if if_empty then
-    local held = redis.call('ZCARD', key('delayed'))
+    local held = redis.call('ZCARD', key('delayed')) - not_work()
     for _, lane in ipairs(lanes_of(settings)) do held = held + redis.call('XLEN', lane_key(lane)) end
     if held > 0 then return -2 end
   end

@@ -6,11 +6,27 @@ local function as_table(fields)
   return t
 end
 
+-- The fields that mean something to us (README.md).
+local OURS = {
+  'v', 'ttl', 'first', 'unique', 'reply_to', 'headers', 'kombu', 'handed_out', 'failed', 'error', 'priority', 'reason', 'died', 'entry',
+  'response', 'to',
+}
+
+-- More values than a command can be given from Lua: unpack() gives up at 8,000. Enqueueing refuses such an event; of a
+-- stranger's entry only the fields above are taken along when it moves.
+local MOST_VALUES = 7000
+
 -- `event` first and the rest sorted: equal entries are equal byte for byte.
 local function as_fields(t)
   local names, fields = {}, {}
   for name in pairs(t) do
     if name ~= 'event' then names[#names + 1] = name end
+  end
+  if 2 * #names > MOST_VALUES then
+    names = {}
+    for _, name in ipairs(OURS) do
+      if t[name] then names[#names + 1] = name end
+    end
   end
   table.sort(names)
   if t.event then

@@ -1,37 +1,17 @@
 --- include keys
-local function count(what, n)
-  if n ~= 0 then redis.call('HINCRBY', key('counters'), what, n) end
-end
-
--- Where the group of a lane starts: at 0, for what was enqueued before there was a group is work too. But clients of
--- elk-mq 0.1 never delete an entry: of theirs (no field `v`) only those wait whose id is in their list. So where the main
--- lane begins with one of theirs, the group starts before the oldest id in the list; what is older is history.
-local function group_start(lane)
-  if lane ~= '0' then return '0', 0 end
-  local first = redis.call('XRANGE', main, '-', '+', 'COUNT', 1)[1]
-  if not first then return '0', 0 end
-  for i = 1, #first[2], 2 do
-    if first[2][i] == 'v' then return '0', 0 end
-  end
-  local waiting = redis.call('LLEN', key('message_queue'))
-  if waiting == 0 then return '$', redis.call('XLEN', main) end
-  local time, sequence = string.match(redis.call('LINDEX', key('message_queue'), -1), '^(%d+)-(%d+)$')
-  if not time then return '0', 0 end
-  local history = math.max(0, redis.call('XLEN', main) - waiting)
-  if sequence ~= '0' then return time .. '-' .. string.format('%.0f', sequence - 1), history end
-  return string.format('%.0f', time - 1) .. '-18446744073709551615', history
-end
-
--- Makes the lane's stream and group where they are missing (first use, FLUSHALL, an empty replica promoted).
+--- include history
+-- Makes the lane's stream and group where they are missing (first use, FLUSHALL, an empty replica promoted): from id 0,
+-- for what was enqueued before there was a group is work too, or from where the history of elk-mq 0.1 ends.
 -- Returns whether it had to.
 local function ensure_group(lane)
-  local start, history = group_start(lane)
+  local start, history = '0', 0
+  if lane == '0' then start, history = end_of_history() end
   local made = redis.pcall('XGROUP', 'CREATE', lane_key(lane), 'elkmq', start, 'MKSTREAM')
   if type(made) == 'table' and made.err then
     if string.find(made.err, 'BUSYGROUP', 1, true) then return false end
     fail(made.err)
   end
-  count('history', history)
+  if lane == '0' then note_history(history) end
   return true
 end
 
@@ -54,7 +34,41 @@ local function read_new(lane, consumer, count, noack)
   return reply[1][2]
 end
 
+-- What is pending for a consumer in a lane, oldest first, `limit` at most; found through the consumer, so that it costs
+-- the same whatever others hold.
+local function pending_of(consumer, lane, limit)
+  local pending = redis.pcall('XPENDING', lane_key(lane), 'elkmq', '-', '+', limit, consumer)
+  if pending.err then
+    if not string.find(pending.err, 'NOGROUP', 1, true) then fail(pending.err) end
+    return {}
+  end
+  return pending
+end
+
+local function entry_of(lane, id)
+  return redis.call('XRANGE', lane_key(lane), id, id)[1]
+end
+
 local function remove(lane, id)
   redis.call('XACK', lane_key(lane), 'elkmq', id)
   redis.call('XDEL', lane_key(lane), id)
+end
+
+-- A thousand at a time: Lua's unpack() gives up at 8,000.
+local function delete_all(lane, ids)
+  for i = 1, #ids, 1000 do
+    redis.call('XDEL', lane_key(lane), unpack(ids, i, math.min(i + 999, #ids)))
+  end
+end
+
+local function remove_all(lane, ids)
+  for i = 1, #ids, 1000 do
+    redis.call('XACK', lane_key(lane), 'elkmq', unpack(ids, i, math.min(i + 999, #ids)))
+  end
+  delete_all(lane, ids)
+end
+
+-- Never fails: counters that somebody made a key of another type are no reason to stop the work.
+local function count(what, n)
+  if n ~= 0 then redis.pcall('HINCRBY', key('counters'), what, n) end
 end

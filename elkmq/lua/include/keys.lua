@@ -28,3 +28,24 @@ end
 local function fail(message)
   error(message, 0)
 end
+
+-- Stops the script where a key is there and of another type: what is going to be written is looked at before the first
+-- write, so that nothing is half done. (Counters are the exception: see count() in group.lua.)
+local looked_at = {}
+local function sure(kind, ...)
+  for _, name in ipairs({...}) do
+    if not looked_at[name] then
+      local found = redis.call('TYPE', name).ok
+      if found ~= kind and found ~= 'none' then
+        fail('ELKMQ_WRONG_KEY ' .. name .. ' is of type ' .. found .. ', not ' .. kind)
+      end
+      looked_at[name] = true
+    end
+  end
+end
+
+-- A server whose memory is full refuses a script's commands that could take more, but only until the script has written
+-- something: with a removal first it lets through what consumers need to go on, and so to make room.
+local function even_when_full()
+  redis.call('ZREM', key('consumers'), '')
+end

@@ -2,7 +2,15 @@
 --- include settings
 -- Adds an entry to the lane of a priority; a lane that is used for the first time joins the settings, and everybody is
 -- woken to read it from now on. `settings` may be nil; returns the entry's id and the settings.
+-- Consumers of elk-mq 0.1 know the main lane and the list of its entries' ids only: where they are served, everything
+-- goes there, what is redelivered or urgent to the end of the list that they read from.
 local function add(settings, lane, fields)
+  if settings and settings.serve_elkmq01 then
+    local id = redis.call('XADD', main, '*', unpack(fields))
+    redis.call(lane == '0' and 'LPUSH' or 'RPUSH', key('message_queue'), id)
+    if lane == 'r' then count('due', 1) end
+    return id, settings
+  end
   if lane ~= '0' and lane ~= 'r' then
     local known = false
     for _, priority in ipairs(settings and settings.lanes or {}) do known = known or priority == tonumber(lane) end
@@ -18,9 +26,25 @@ local function add(settings, lane, fields)
   return redis.call('XADD', lane_key(lane), '*', unpack(fields)), settings
 end
 
--- Ready entries: in a lane and handed to nobody.
+-- What add() is going to write.
+local function sure_of_lane(settings, lane)
+  sure('stream', main, lane_key(lane))
+  if settings and settings.serve_elkmq01 then sure('list', key('message_queue')) end
+  if lane ~= '0' and lane ~= 'r' then
+    sure('string', key('settings'))
+    sure_of_wakes()
+  end
+end
+
+-- Entries of the main lane that are not work: responses that are kept for clients of elk-mq 0.1, and their history.
+local function not_work()
+  return redis.call('ZCARD', key('answered')) + (tonumber(redis.call('HGET', key('counters'), 'history')) or 0)
+end
+
+-- Ready entries: in a lane and handed to nobody. Consumers of elk-mq 0.1 leave a trace in their list only.
 local function ready(settings)
-  local total = -(tonumber(redis.call('HGET', key('counters'), 'history')) or 0)
+  if settings and settings.serve_elkmq01 then return redis.call('LLEN', key('message_queue')) end
+  local total = -not_work()
   for _, lane in ipairs(lanes_of(settings)) do
     total = total + redis.call('XLEN', lane_key(lane))
     local groups = redis.pcall('XINFO', 'GROUPS', lane_key(lane))

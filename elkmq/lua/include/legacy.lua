@@ -6,13 +6,21 @@ local function drop_list(settings)
   if not (settings and settings.serve_elkmq01) then redis.call('UNLINK', key('message_queue')) end
 end
 
-local function keep_response(id, timeout)
-  redis.call('XACK', main, 'elkmq', id)
-  redis.call('ZADD', key('answered'), 'NX', ms(id_time(id) + timeout * 1000), id)
+local function response_timeout(text)
+  return math.min(tonumber(string.match(text, '"timeout": ?(%d+)')) or 65535, 65535)
 end
 
-local function response_timeout(text)
-  return math.min(tonumber(string.match(text, '"timeout":(%d+)')) or 65535, 65535)
+-- Notes when a response can go. Of ours that is known already, and so is the entry in response_stream that points to it.
+-- Never fails: should another program own NAME(answered), a response stays, and the work goes on.
+local function keep_response(id, text)
+  redis.call('XACK', main, 'elkmq', id)
+  local ends = ms(id_time(id) + response_timeout(text) * 1000)
+  local added = redis.pcall('ZADD', key('answered'), 'NX', ends, id)
+  if added == 1 then count('responses', 1) end
+end
+
+local function is_response(t)
+  return t.response and not t.event
 end
 
 -- Removes responses that nobody waits for any more, then pointers to responses that are gone.
@@ -21,8 +29,10 @@ local function sweep_responses(now)
     redis.call('XDEL', main, id)
     redis.call('ZREM', key('answered'), id)
   end
+  if redis.call('XLEN', key('response_stream')) == 0 then return end
   for _, pointer in ipairs(redis.call('XRANGE', key('response_stream'), '-', '+', 'COUNT', 100)) do
-    if #redis.call('XRANGE', main, pointer[2][2], pointer[2][2]) > 0 then break end
+    local response = redis.pcall('XRANGE', main, pointer[2][2], pointer[2][2])
+    if not response.err and #response > 0 then break end
     redis.call('XDEL', key('response_stream'), pointer[1])
   end
   if redis.call('XLEN', key('response_stream')) == 0 then redis.call('UNLINK', key('response_stream')) end

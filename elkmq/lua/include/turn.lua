@@ -14,6 +14,12 @@ local function turn_of(settings, consumer)
   return ''
 end
 
+-- The last signal, so that a consumer waits for the next one without missing any in between.
+local function last_signal()
+  local last = redis.call('XREVRANGE', key('signals'), '+', '-', 'COUNT', 1)[1]
+  return last and last[1] or '0-0'
+end
+
 -- A consumer is gone: its turn is over.
 local function pass_turn(consumer)
   if redis.call('GET', key('active_consumer')) == consumer then
