@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -248,7 +249,8 @@ class EventQueue(Administration):
         try:
             return self._receivers.pop()
         except IndexError:
-            receiver = self.consumer(prefetch=MANY)
+            _, verbs = self._session.open()
+            receiver = Consumer(self._session, verbs, prefetch=sys.maxsize, lease=float(self._session.options.lease))
             self._all_receivers.append(receiver)
             return receiver
 
