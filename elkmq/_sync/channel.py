@@ -52,23 +52,31 @@ class Channel(Line):
         :raises EventQueueError: the server refused it, or could not be reached for ``retry_for`` seconds
         """
         packed = call.packed()
+        sending = None
         with self._lock:
             raw = self._raw
-            easy = raw is not None and call.retry and not (self._sent or self._again or call.block or self._closed)
-            if easy:
+            if raw is None or self._sent or self._again or self._closed or call.block or not call.retry:
+                sending = Sending(call)
+            else:
                 try:
                     raw.send_packed_command((packed,), check_health=False)
                     reply = raw.read_response(disconnect_on_error=False)
-                except Exception as failure:  # noqa: BLE001 - judged
-                    easy, error = False, failure
-                except BaseException as failure:
-                    self._broken(failure)
+                except Exception as error:  # noqa: BLE001 - judged
+                    # Still under the lock: the next thread must find this call in its place.
+                    sending = Sending(call)
+                    sending.written = True
+                    self._sent.append(sending)
+                    self._failed(error)
+                except BaseException as error:
+                    self._broken(error)
                     raise
-            else:
-                error = None
-        if easy:
+        if sending is None:
             return call.parse(reply)
-        return self._run(call, error)
+        with self._at_work([sending]):
+            self._exchange([sending])
+        if isinstance(sending.outcome, Exception):
+            raise sending.outcome
+        return sending.outcome  # type: ignore[return-value]
 
     def run_many(self, calls: Iterable[Call[T]]) -> list[T | EventQueueError]:
         """Send calls in one piece and return their outcomes in order, errors among them (see `raise_first`)."""
@@ -149,19 +157,6 @@ class Channel(Line):
         """Take calls again after `interrupt`."""
         self._interrupted = False
         self._wake.clear()
-
-    def _run(self, call: Call[T], error: Exception | None) -> T:
-        """Run a call the long way; ``error`` is what came of the short way, if that was tried."""
-        sending = Sending(call)
-        with self._at_work([sending]):
-            if error is not None:
-                sending.written = True
-                self._sent.append(sending)
-                self._failed(error)
-            self._exchange([sending], write=error is None)
-        if isinstance(sending.outcome, Exception):
-            raise sending.outcome
-        return sending.outcome  # type: ignore[return-value]
 
 
 def hang_up(raw: Raw) -> None:

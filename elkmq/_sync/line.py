@@ -97,12 +97,14 @@ class Line:
             while self._told and not self._in_hook:
                 call_back(self._told.popleft())
 
-    def _exchange(self, sendings: Sequence[Sending[Any]], *, write: bool = True) -> None:
-        if write:
-            if self._raw is not None and not self._sent and not all(sending.call.retry for sending in sendings):
-                # What cannot be repeated is not tried on a connection that is known to be gone.
-                self._readable()
-            self._write(sendings)
+    def _exchange(self, sendings: Sequence[Sending[Any]]) -> None:
+        """Write what was not written yet and make steps until all of it is answered."""
+        new = [sending for sending in sendings if not sending.written]
+        if self._raw is not None and not self._sent and not all(sending.call.retry for sending in new):
+            # What cannot be repeated is not tried on a connection that is known to be gone.
+            self._readable()
+        if new:
+            self._write(new)
         for sending in sendings:
             while not sending.answered:
                 self._step()
@@ -242,7 +244,8 @@ class Line:
             try:
                 self._connect()
             except Interrupted:
-                raise
+                if not self._closed:
+                    raise
             except Exception as error:  # noqa: BLE001 - judged
                 self._error = error
                 self._broken(error)

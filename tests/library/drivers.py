@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,8 +16,6 @@ import elkmq._aio.link as aio_link
 import elkmq._sync.link as sync_link
 from elkmq._core.call import Call, Script, command
 from elkmq._endpoint import Endpoint
-
-ECHO_SHA_LENGTH = 40
 
 
 def ping() -> Call[str]:
@@ -37,8 +36,6 @@ def pop(key: str, seconds: float) -> Call[Any]:
 
 
 def evalsha(source: str, key: str) -> Call[int]:
-    import hashlib
-
     script = Script("test", source, hashlib.sha1(source.encode()).hexdigest())
     return Call(int, ("EVALSHA", script.sha, 1, key), script, doing="run the script")
 
@@ -72,7 +69,7 @@ class AioDriver:
 
         async def on_reconnect(channel: Any) -> None:
             for call in calls:
-                seen.append(await channel.run(call))
+                seen.append(await channel.run(call))  # noqa: PERF401
 
         return on_reconnect
 
@@ -94,9 +91,7 @@ class _Threaded:
             return found
 
         def call(*args: Any, **options: Any) -> Any:
-            return asyncio.get_running_loop().run_in_executor(
-                self._threads, functools.partial(found, *args, **options)
-            )
+            return asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(found, *args, **options))
 
         return call
 
@@ -129,7 +124,7 @@ class SyncDriver(AioDriver):
     def hook(self, seen: list[Any], *calls: Call[Any]) -> Callable[[Any], Any]:
         def on_reconnect(channel: Any) -> None:
             for call in calls:
-                seen.append(channel.run(call))
+                seen.append(channel.run(call))  # noqa: PERF401
 
         return on_reconnect
 
