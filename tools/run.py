@@ -4,24 +4,20 @@
     python3 tools/run.py demo [ARGUMENTS]    the demo, on a server of its own
     python3 tools/run.py tests [ARGUMENTS]   the tests; arguments go to pytest
 
-It needs a Python of at least 3.10 and a way to PyPI, nothing else. The environment (.venv, or --venv FOLDER before the
-command) is made once and again when setup.cfg changes. This file keeps to what Python 3.6 can read, so that an old one
-can say what is wrong.
+It needs a Python of at least 3.10 with venv and a way to PyPI, nothing else. The environment (.venv, or --venv FOLDER
+before the command) is made once and again when setup.cfg changes. This file keeps to what Python 3.6 can read, so that
+an old one can say what is wrong.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST = (3, 10)
 NEWEST_TO_TRY = 14
-PYPI = "https://pypi.org/pypi/pip/json"
 WORKERS = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
 COMMANDS = {
     "demo": ("embedded,cli,celery", ["elkmq", "demo"]),
@@ -49,8 +45,7 @@ def main(arguments: "list[str]") -> int:
     os.chdir(ROOT)
     sys.stdout.flush()
     program = os.path.join(os.path.dirname(python), command[0])
-    os.execv(program, [program, *command[1:], *arguments[1:]])
-    return 1
+    return os.execv(program, [program, *command[1:], *arguments[1:]])
 
 
 def require_new_enough_python() -> None:
@@ -78,7 +73,7 @@ def prepared(venv: str, extras: str) -> str:
         return python
     print(f"Setting up {venv}; this happens once and takes about a minute.", flush=True)
     if not os.path.exists(python) or sys.version not in read(os.path.join(venv, "elkmq-python")):
-        make_environment(venv, python)
+        make_environment(venv)
         write(os.path.join(venv, "elkmq-python"), sys.version)
     run(
         [python, "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[{extras}]"],
@@ -88,42 +83,14 @@ def prepared(venv: str, extras: str) -> str:
     return python
 
 
-def make_environment(venv: str, python: str) -> None:
-    """Make a virtual environment with pip, also with a Python that was packaged without ensurepip."""
+def make_environment(venv: str) -> None:
+    """Make a virtual environment with pip in it."""
     shutil.rmtree(venv, ignore_errors=True)
-    no_venv = (
+    run(
+        [sys.executable, "-m", "venv", venv],
         f"this Python ({sys.executable}) cannot make a virtual environment; on Debian and Ubuntu "
-        "`apt install python3-venv` helps, and any Python from python.org, uv or pyenv can."
+        "`apt install python3-venv` helps, and any Python from python.org, uv or pyenv can.",
     )
-    command = [sys.executable, "-m", "venv", venv]
-    if subprocess.call([sys.executable, "-c", "import ensurepip"], stderr=subprocess.DEVNULL) == 0:
-        run(command, no_venv)
-        return
-    run([*command, "--without-pip"], no_venv)
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = download_pip(folder)
-        run([python, os.path.join(wheel, "pip"), "install", "--quiet", wheel], no_venv)
-
-
-def download_pip(folder: str) -> str:
-    """Fetch pip's own wheel, which can run and install itself, and check it against the index's digest."""
-    try:
-        with urllib.request.urlopen(PYPI, timeout=60) as answer:
-            files = json.load(answer)["urls"]
-        chosen = next(file for file in files if file["packagetype"] == "bdist_wheel")
-        with urllib.request.urlopen(chosen["url"], timeout=60) as answer:
-            content = answer.read()
-    except (OSError, ValueError) as error:
-        raise Trouble(
-            f"this Python comes without pip, and PyPI cannot be reached to fetch it ({error}); on Debian and Ubuntu "
-            "`apt install python3-venv` brings it."
-        ) from None
-    if hashlib.sha256(content).hexdigest() != chosen["digests"]["sha256"]:
-        raise Trouble("pip arrived damaged from PyPI; run this again.")
-    path = os.path.join(folder, chosen["filename"])
-    with open(path, "wb") as file:
-        file.write(content)
-    return path
 
 
 def run(command: "list[str]", otherwise: str) -> None:
