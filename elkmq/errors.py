@@ -196,6 +196,11 @@ _KINDS: dict[str, tuple[type[EventQueueError], str, str, str]] = {
     "ELKMQ_SETTINGS_DIFFER": (
         InvalidOption, "the queue has another value of this setting: {text}", _UNCHANGED,
         "ask for the same, or change the queue's settings first"),
+    "ELKMQ_BAD_SETTING": (
+        InvalidOption, "the queue cannot be set so: {text}", _UNCHANGED, "correct it"),
+    "ELKMQ_TOO_MANY_FIELDS": (
+        InvalidEvent, "an event has more fields than an entry can hold: {text}", "nothing was enqueued",
+        "put them into its payload"),
     "WRONGTYPE": (WrongKeyType, "a key of the queue holds another type of value", "", _OTHER_NAME),
     "OOM": (
         ServerOutOfMemory, "{server} is out of memory (maxmemory)", _UNCHANGED,

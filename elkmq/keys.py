@@ -9,7 +9,7 @@ key                                 type     holds
 ``NAME(event_stream)``              stream   lane 0: entries ready and in flight, group ``elkmq``; fields in lua/README
 ``NAME(event_stream:P)``            stream   lane of priority P (1 to 255), made when P is first used
 ``NAME(event_stream:redelivered)``  stream   lane read before all others: entries that come back
-``NAME(wake)``                      stream   wake tokens: each ends the blocking read of one idle consumer; group ``elkmq``
+``NAME(wake)``                      stream   wake tokens: each ends the blocking read of an idle consumer; group ``elkmq``
 ``NAME(settings)``                  string   the queue's settings and format version, a line each; absent: all defaults
 ``NAME(consumers)``                 zset     consumer -> end of its lease, in server milliseconds
 ``NAME(consumer_info)``             hash     consumer -> JSON: lease, host, pid, started, release
@@ -17,7 +17,7 @@ key                                 type     holds
 ``NAME(dead_letters)``              stream   entries that were given up, with the reason
 ``NAME(outbox)``                    stream   events on their way to a queue in another slot or to an exchange
 ``NAME(event_log)``                 stream   completed events, where the queue is set to keep them
-``NAME(counters)``                  hash     what cannot be derived: expired, dead, dropped, purged, ...
+``NAME(counters)``                  hash     what cannot be derived: expired, dead, dropped, purged, ... (include/totals.lua)
 ``NAME(rates)``                     list     samples of the counters, newest first
 ``NAME(signals)``                   stream   one entry: wakes consumers that wait for a resume or for their turn
 ``NAME(active_consumer)``           string   the one consumer that is served, on a single-active-consumer queue
@@ -26,7 +26,7 @@ key                                 type     holds
 ``NAME(replies:INBOX)``             stream   responses for one client, gone with its last deadline
 ``NAME(message_queue)``             list     entry ids for consumers of elk-mq 0.1
 ``NAME(response_stream)``           stream   responses for requesters of elk-mq 0.1
-``NAME(answered)``                  zset     "entry id of a response|id in response_stream" -> when nobody waits any more
+``NAME(answered)``                  zset     responses in lane 0 -> when nobody waits for them any more, in server milliseconds
 ==================================  =======  ==========================================================================
 
 What queues share, for Kombu (never in the way of a program that only uses queues):

@@ -28,7 +28,9 @@ class Claim(NamedTuple):
 class Verbs:
     """The verbs of one queue. ``counting`` is for servers before 7.0, which do not count a stream's entries themselves."""
 
-    def __init__(self, keys: QueueKeys, *, counting: bool = False, window: int = 120_000, delivery_limit: int = 20) -> None:
+    def __init__(
+        self, keys: QueueKeys, *, counting: bool = False, window: int = 120_000, delivery_limit: int = 20
+    ) -> None:
         self.keys = keys
         self.window = window
         self.delivery_limit = delivery_limit
@@ -77,7 +79,9 @@ class Verbs:
 
     # -- a consumer's life
 
-    def open(self, consumer: str, lease: int, info: Mapping[str, object], *, beside_originals: bool = False) -> Call[tuple[int, bytes | None]]:
+    def open(
+        self, consumer: str, lease: int, info: Mapping[str, object], *, beside_originals: bool = False
+    ) -> Call[tuple[int, bytes | None]]:
         """Register a consumer with a lease in ms; returns (server ms, settings' text)."""
         return self._open(consumer, lease, json.dumps({**info, "lease": lease}), int(beside_originals))
 
@@ -94,7 +98,9 @@ class Verbs:
 
         ``after`` is the ``signal`` of the take that said so: no signal since then is missed.
         """
-        return command("XREAD", "BLOCK", block, "STREAMS", self.keys.of("signals"), after, parse=bool, block=block / 1000)
+        return command(
+            "XREAD", "BLOCK", block, "STREAMS", self.keys.of("signals"), after, parse=bool, block=block / 1000
+        )
 
     def settle(self, consumer: str, delivered: Iterable[Delivered], *, keep: bool = False) -> Call[frozenset[int]]:
         """Acknowledge; returns the positions that were refused because their lease is lost."""
@@ -104,7 +110,14 @@ class Verbs:
         return self._settle(*args)
 
     def requeue(
-        self, consumer: str, delivered: Iterable[Delivered], *, delay: int = 0, failed: bool, seen: bool = True, error: str = ""
+        self,
+        consumer: str,
+        delivered: Iterable[Delivered],
+        *,
+        delay: int = 0,
+        failed: bool,
+        seen: bool = True,
+        error: str = "",
     ) -> Call[list[str]]:
         """Send deliveries back; outcomes requeued | dead | done | lost."""
         args: list[Arg] = [consumer, delay, int(failed), int(seen), error, self.delivery_limit]
@@ -183,7 +196,9 @@ class Verbs:
 
     # -- requests
 
-    def respond(self, request_uuid: str, timeout: int, response: bytes, asked: int | None = None) -> Call[tuple[str, int]]:
+    def respond(
+        self, request_uuid: str, timeout: int, response: bytes, asked: int | None = None
+    ) -> Call[tuple[str, int]]:
         """Answer a request known by its event only; returns (sent | late | nobody, server ms).
 
         A request is answered once: a second response is not sent and reported as the first was.
@@ -307,4 +322,6 @@ def _stream(raw: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[Entry]:
 def _responses(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> list[tuple[bytes, bytes, bytes]]:
     if not raw:
         return []
-    return [(id_, fields[fields.index(b"uuid") + 1], fields[fields.index(b"response") + 1]) for id_, fields in raw[0][1]]
+    return [
+        (id_, fields[fields.index(b"uuid") + 1], fields[fields.index(b"response") + 1]) for id_, fields in raw[0][1]
+    ]

@@ -5,6 +5,15 @@
 -- Returns 0 where all were accepted, else the positions (from 1) of those that were refused: their lease is lost.
 -- Cost of one: XPENDING, XACK, XDEL; of many as well, where they were handed out one after the other in one lane and are
 -- given in that order, else one XPENDING more for each.
+-- One delivery of the main lane, pending for who asks, is served before anything else is even defined (see enqueue.lua).
+if #ARGV == 5 and ARGV[4] == '0' and ARGV[2] ~= '1' and ARGV[3] ~= '1' then
+  local pending = redis.pcall('XPENDING', KEYS[1], 'elkmq', ARGV[5], ARGV[5], 1, ARGV[1])
+  if not pending.err and #pending > 0 then
+    redis.call('XACK', KEYS[1], 'elkmq', ARGV[5])
+    redis.call('XDEL', KEYS[1], ARGV[5])
+    return 0
+  end
+end
 --- include keys
 --- include owner
 --- include group

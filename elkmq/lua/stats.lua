@@ -1,6 +1,6 @@
 -- Everything to be seen of a queue, in one look; changes nothing.
 -- KEYS  1 main lane
--- Returns {server ms, settings' text or false, {lane, length, pending}..., accepted, completed, delayed,
+-- Returns {server ms, settings' text or false, {lane, length, pending}..., ready, accepted, completed, delayed,
 --   next due ms or -1, dead letters, outbox, log, counters (flat), consumers with their leases (flat), information (flat),
 --   in flight by consumer {lane, name, pending}..., oldest ready ms or -1, responses kept, samples (see tend.lua)}
 --- include keys
@@ -43,7 +43,7 @@ local counters = redis.call('HGETALL', key('counters'))
 local accepted, completed = totals(settings, pairs_of(counters))
 local head = redis.call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')
 return {
-  now, text, lanes, accepted, completed, redis.call('ZCARD', key('delayed')), tonumber(head[2]) or -1,
+  now, text, lanes, ready(settings), accepted, completed, redis.call('ZCARD', key('delayed')), tonumber(head[2]) or -1,
   redis.call('XLEN', key('dead_letters')), redis.call('XLEN', key('outbox')), redis.call('XLEN', key('event_log')), counters,
   redis.call('ZRANGE', key('consumers'), 0, -1, 'WITHSCORES'), redis.call('HGETALL', key('consumer_info')), held, oldest,
   redis.call('ZCARD', key('answered')), redis.call('LRANGE', key('rates'), 0, -1),

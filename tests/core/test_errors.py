@@ -23,6 +23,7 @@ from elkmq.errors import (
     EnqueueError,
     EventQueueError,
     FormatTooNew,
+    InvalidEvent,
     InvalidOption,
     LeaseLost,
     QueueFull,
@@ -184,7 +185,13 @@ def test_other_timeouts(raised):
 
 @pytest.mark.parametrize(
     "raised",
-    [ConnectionResetError(104, "reset"), EOFError(), asyncio.IncompleteReadError(b"", 5), OSError(5, "x")],
+    [
+        ConnectionResetError(104, "reset"),
+        EOFError(),
+        asyncio.IncompleteReadError(b"", 5),
+        OSError(5, "x"),
+        redis.exceptions.ClusterError("TTL exhausted"),
+    ],
     ids=repr,
 )
 def test_other_breakdowns(raised):
@@ -233,8 +240,10 @@ def test_the_payload_that_a_pipeline_quotes_is_cut_out(fast_server, name):
     assert "private" not in str(error) + str(caught.value)
 
 
-def test_a_missing_permission(make_server):
-    server = make_server(acl=["user default on nopass ~* +@all -xadd", f"user app on >{SECRET} ~mine* +@all"])
+def test_a_missing_permission(server, make_server):
+    server = make_server(
+        server.binary, acl=["user default on nopass ~* +@all -xadd", f"user app on >{SECRET} ~mine* +@all"]
+    )
     client = server.client()
     for error in (
         failure(lambda: client.xadd("s", {"a": "b"})),
@@ -282,6 +291,8 @@ def test_an_unknown_command(server):
         ("ELKMQ_WRONG_KEY q(x)", WrongKeyType, "of another type: q(x)"),
         ("ELKMQ_SERVES_ORIGINAL yes", DequeueError, "set to serve consumers of elk-mq 0.1; nothing was changed"),
         ("ELKMQ_SETTINGS_DIFFER max_length 5", InvalidOption, "another value of this setting: max_length 5; nothing"),
+        ("ELKMQ_BAD_SETTING ttl is x", InvalidOption, "cannot be set so: ttl is x; nothing was changed; correct it"),
+        ("ELKMQ_TOO_MANY_FIELDS it has 9", InvalidEvent, "can hold: it has 9; nothing was enqueued; put them into"),
         ("ELKMQ_WHAT_EVER is this", ServerError, f"answered: ELKMQ_WHAT_EVER is this; {FATE}"),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) else "",
@@ -401,7 +412,7 @@ def test_replies_that_are_hard_to_provoke_as_redis_py_reads_them(reply, kind, wo
 
 def test_a_pool_without_a_free_connection(fast_server):
     pool = redis.ConnectionPool.from_url(fast_server.url, max_connections=1)
-    held = pool.get_connection("PING")
+    held = pool.get_connection()
     error = failure(redis.Redis(connection_pool=pool, retry=ONCE).ping)
     pool.release(held)
     assert type(error) is ServerConnectionError
@@ -418,7 +429,12 @@ def test_sentinels_that_know_of_no_primary():
 
 @pytest.mark.parametrize(
     "raised",
-    [ConnectionRefusedError(111, "no"), FileNotFoundError(2, "no"), socket.gaierror(-2, "no such name")],
+    [
+        ConnectionRefusedError(111, "no"),
+        FileNotFoundError(2, "no"),
+        socket.gaierror(-2, "no such name"),
+        redis.exceptions.RedisClusterException("no node"),
+    ],
     ids=repr,
 )
 def test_python_s_own_errors_of_connecting(raised):
