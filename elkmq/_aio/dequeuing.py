@@ -31,6 +31,8 @@ class Dequeuing:
         pool, verbs = await self._session.open()
         while True:
             reply = await pool.run(verbs.dequeue())
+            if reply.state == "more":
+                continue
             if not reply.entries:
                 raise self._nothing(reply)
             found = await self._event(verbs, reply.entries[0])
@@ -56,6 +58,8 @@ class Dequeuing:
                     found = await self._event(verbs, reply.entries[0])
                     if found is not None:
                         return found
+                    continue
+                if reply.state == "more":
                     continue
                 left = min(LONGEST_WAIT, deadline - now())
                 if left <= 0:
@@ -94,6 +98,8 @@ class Dequeuing:
             return await pool.run(verbs.recover(name, [], 1))
 
     async def _take(self, verbs: Verbs, name: str, entry: Entry) -> TimestampedEvent | None:
+        if entry.lane == b"w":
+            return None  # The dequeue that follows passes the wake token on.
         pool, _ = await self._session.open()
         key = (entry.lane, entry.id)
         if b"response" in entry.fields and b"event" not in entry.fields:
@@ -102,11 +108,9 @@ class Dequeuing:
         try:
             found = TimestampedEvent(entry.timestamp, ServiceEvent.from_json(entry.fields.get(b"event", b"")))
         except JSONParseError as error:
-            if entry.lane != b"w":
-                log.error("an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error)
-                await pool.run(verbs.reject(name, [key], "unreadable", str(error)))
-                return None
-            found = None
+            log.error("an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error)
+            await pool.run(verbs.reject(name, [key], "unreadable", str(error)))
+            return None
         refused = await pool.run(verbs.settle(name, [key]))
         return None if refused else found
 

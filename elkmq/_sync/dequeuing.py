@@ -32,6 +32,8 @@ class Dequeuing:
         pool, verbs = self._session.open()
         while True:
             reply = pool.run(verbs.dequeue())
+            if reply.state == "more":
+                continue
             if not reply.entries:
                 raise self._nothing(reply)
             found = self._event(verbs, reply.entries[0])
@@ -57,6 +59,8 @@ class Dequeuing:
                     found = self._event(verbs, reply.entries[0])
                     if found is not None:
                         return found
+                    continue
+                if reply.state == "more":
                     continue
                 left = min(LONGEST_WAIT, deadline - now())
                 if left <= 0:
@@ -95,6 +99,8 @@ class Dequeuing:
             return pool.run(verbs.recover(name, [], 1))
 
     def _take(self, verbs: Verbs, name: str, entry: Entry) -> TimestampedEvent | None:
+        if entry.lane == b"w":
+            return None  # The dequeue that follows passes the wake token on.
         pool, _ = self._session.open()
         key = (entry.lane, entry.id)
         if b"response" in entry.fields and b"event" not in entry.fields:
@@ -103,13 +109,11 @@ class Dequeuing:
         try:
             found = TimestampedEvent(entry.timestamp, ServiceEvent.from_json(entry.fields.get(b"event", b"")))
         except JSONParseError as error:
-            if entry.lane != b"w":
-                log.error(
-                    "an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error
-                )
-                pool.run(verbs.reject(name, [key], "unreadable", str(error)))
-                return None
-            found = None
+            log.error(
+                "an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error
+            )
+            pool.run(verbs.reject(name, [key], "unreadable", str(error)))
+            return None
         refused = pool.run(verbs.settle(name, [key]))
         return None if refused else found
 

@@ -16,6 +16,7 @@
 --- include leases
 --- include takeover
 local now, settings = server_time(), read_settings()
+if ARGV[2] ~= '' then pass_tokens(ARGV[2], 1) end
 if settings and settings.paused then return {now, 'paused', lanes_of(settings), false} end
 local function read()
   local _
@@ -41,7 +42,6 @@ if ARGV[2] ~= '' then
   sure('hash', key('consumer_info'))
   for _, lane in ipairs(lanes_of(settings)) do ensure_group(lane) end
   ensure_group('w')
-  pass_tokens(ARGV[2], 1)
   redis.call('ZADD', key('consumers'), ms(now + tonumber(ARGV[3])), ARGV[2])
   redis.call('HSET', key('consumer_info'), ARGV[2], '{"lease":' .. ARGV[3] .. ',"kind":"dequeue"}')
 end
