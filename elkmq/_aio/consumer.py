@@ -58,6 +58,7 @@ class Consumer:
         self._caller = Caller()
         self._fetching = Lock()
         self._room = Flag()
+        self._crowded = False
         self._pid = os.getpid()
         self._heart: Heart = heart(session.endpoint, session.slot_key)
         self._relay = Relay(session, verbs)
@@ -101,11 +102,14 @@ class Consumer:
         """The next deliveries, ``n`` at most, in one round trip where they are there; waits as `get` for the first."""
         self.state.batch = n
         first = await self.get(timeout)
-        found = [] if first is None else [first]
-        while first is not None and len(found) < n and self.state.buffered:
-            delivery = await self.get(0)
-            if delivery is not None:
-                found.append(delivery)
+        if first is None:
+            return []
+        found = [first]
+        async with self._fetching:
+            for entry in self.state.at_hand(n - 1, now()):
+                delivery = await self._deliver(entry)
+                if delivery is not None:
+                    found.append(delivery)
         return found
 
     def stop(self) -> None:
@@ -167,7 +171,10 @@ class Consumer:
                 await self._wait(verbs.wait_for_signal(max(1, round(left * 1000))))
                 state.look_again()
             elif isinstance(action, core.Full):
-                await self._room.wait(left)
+                self._crowded = True
+                if self.state.full:  # looked at after the flag is up: what is settled from now on raises it
+                    await self._room.wait(left)
+                self._crowded = False
             elif isinstance(action, core.Open):
                 call = verbs.open(
                     state.name,
@@ -268,7 +275,8 @@ class Consumer:
     def settled(self, key: Delivered) -> None:
         """A delivery is off this consumer's hands."""
         self.state.settled(key)
-        self._room.raise_()
+        if self._crowded:
+            self._room.raise_()
 
     def target(self, queue: str | None) -> QueueKeys | None:
         """Where an event for a queue goes in the same step; None: by the outbox, since it is in another slot."""

@@ -25,7 +25,7 @@ import os
 import secrets
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from elkmq._core.entry import Entry, Taken
@@ -159,6 +159,22 @@ class ConsumerState:
         if self._empty:
             return Block(free)
         return Take(free, self._token)
+
+    def at_hand(self, n: int, now: float) -> Iterator[Entry]:
+        """Up to n entries of the buffer to hand to the application, as `next_action` would one by one."""
+        while n > 0 and self._buffer and self._gone != self.name and now - self._confirmed < self.lease:
+            entry = self._buffer[0]
+            if b"ttl" in entry.fields:
+                return
+            self._buffer.popleft()
+            self.held[entry.lane, entry.id] = self.name
+            n -= 1
+            yield entry
+
+    @property
+    def full(self) -> bool:
+        """Whether as much is unsettled as the prefetch allows."""
+        return len(self.held) >= self.prefetch
 
     def server_time(self, now: float) -> float:
         """The server's clock in ms, not ahead of it."""

@@ -91,10 +91,16 @@ class Outgoing:
         return (self.unique, self.delay, self.priority, self.inbox, n, "event", self.json, "v", 1, *self.fields)
 
 
+def _fields(raw: Sequence[bytes]) -> dict[bytes, bytes]:
+    if len(raw) == 4:  # most have `event` and `v` only
+        return {raw[0]: raw[1], raw[2]: raw[3]}
+    return dict(zip(raw[::2], raw[1::2], strict=True))
+
+
 def entry(raw: Sequence[Any]) -> Entry:
     """Read ``{lane, id, fields}`` of a script."""
     lane, id_, fields = raw
-    return Entry(lane, id_, dict(zip(fields[::2], fields[1::2], strict=True)))
+    return Entry(lane, id_, _fields(fields))
 
 
 def entries(raw: Sequence[Sequence[Any]]) -> list[Entry]:
@@ -105,7 +111,8 @@ def entries(raw: Sequence[Sequence[Any]]) -> list[Entry]:
 def taken(raw: Sequence[Any]) -> Taken:
     """Read the reply of take.lua."""
     now, state, lanes, next_event, keep, found, signal = raw
-    return Taken(now, state.decode(), tuple(lanes), next_event, keep == 1, entries(found), signal or b"$")
+    handed = [Entry(lane, id_, _fields(fields)) for lane, rows in found for id_, fields in rows]
+    return Taken(now, state.decode(), tuple(lanes), next_event, keep == 1, handed, signal or b"$")
 
 
 def dequeued(raw: Sequence[Any]) -> Taken:

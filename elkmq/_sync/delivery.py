@@ -235,17 +235,21 @@ def ack_many(deliveries: Iterable[Delivery]) -> None:
     held: dict[tuple[Consumer, str], list[Delivery]] = {}
     refused: list[str] = []
     for delivery in deliveries:
-        if delivery.lost:
-            refused.append(delivery.id)
-        elif not delivery._again("acknowledged"):
+        if not delivery._settled:
             held.setdefault((delivery._consumer, delivery._name), []).append(delivery)
+            delivery._settled = "acknowledged"
+        else:
+            delivery._again("acknowledged")
     for (consumer, name), own in held.items():
+        lost = consumer.state.lost(name)
         for batch in batches(own):
-            call = consumer.verbs.settle(name, [delivery._key for delivery in batch], keep=consumer.state.keep)
-            positions = consumer.run(call)
+            keys = [(d._entry.lane, d._entry.id) for d in batch]
+            positions = (
+                range(len(batch)) if lost else consumer.run(consumer.verbs.settle(name, keys, keep=consumer.state.keep))
+            )
             refused += [batch[position].id for position in positions]
-            for delivery in batch:
-                delivery._done()
+            for key in keys:
+                consumer.settled(key)
     if refused:
         raise LeaseLost(
             f"the leases on {len(refused)} deliveries were lost ({', '.join(refused[:5])}{', ...' if refused[5:] else ''}); "

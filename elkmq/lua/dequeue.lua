@@ -21,8 +21,10 @@ if settings and settings.paused then return {now, 'paused', lanes_of(settings), 
 local function read()
   local _
   _, settings = move_due(settings, now, 100)
-  local entries, more = read_lanes(settings, 'dequeue', 1, now, true, 5000)
-  return entries[1], more
+  local groups, total, more = read_lanes(settings, 'dequeue', 1, now, true, 5000)
+  if total == 0 then return nil, more end
+  local lane, entry = groups[1][1], groups[1][2][1]
+  return {lane, entry[1], entry[2]}, more
 end
 local entry, more = read()
 if not entry and not more then

@@ -8,17 +8,10 @@
 -- '~' for each where the queue was deleted a while ago and takes nothing (queue_delete.lua).
 -- Errors: ELKMQ_QUEUE_FULL, ELKMQ_FORMAT, ELKMQ_WRONG_KEY, ELKMQ_TOO_MANY_FIELDS.
 -- Cost of a plain event: MGET, XADD, SET.
--- One plain event on a queue with no settings, which is most of them, is served before anything else is even defined:
--- the functions of the includes are made anew by each call of a script.
-if #ARGV == 7 + ARGV[7] and ARGV[4] == '0' and ARGV[5] == '0' and ARGV[6] == '' and ARGV[2] ~= '1' and #ARGV < 100 then
-  local base = string.sub(KEYS[1], 1, -15)
-  local mark = base .. '(enqueued:' .. ARGV[3] .. ')'
-  local found = redis.call('MGET', base .. '(settings)', mark)
-  if not found[1] and not found[2] then
-    local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 8))
-    if ARGV[1] ~= '0' and ARGV[3] ~= '' then redis.call('SET', mark, id, 'PX', ARGV[1]) end
-    return {id}
-  end
+--- include plain
+if ARGV[2] ~= '1' then
+  local plain = accept_plain()
+  if plain then return plain end
 end
 --- include keys
 --- include clock

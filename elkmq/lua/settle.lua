@@ -5,12 +5,22 @@
 -- Returns 0 where all were accepted, else the positions (from 1) of those that were refused: their lease is lost.
 -- Cost of one: XPENDING, XACK, XDEL; of many as well, where they were handed out one after the other in one lane and are
 -- given in that order, else one XPENDING more for each.
--- One delivery of the main lane, pending for who asks, is served before anything else is even defined (see enqueue.lua).
-if #ARGV == 5 and ARGV[4] == '0' and ARGV[2] ~= '1' and ARGV[3] ~= '1' then
-  local pending = redis.pcall('XPENDING', KEYS[1], 'elkmq', ARGV[5], ARGV[5], 1, ARGV[1])
-  if not pending.err and #pending > 0 then
-    redis.call('XACK', KEYS[1], 'elkmq', ARGV[5])
-    redis.call('XDEL', KEYS[1], ARGV[5])
+-- Deliveries of the main lane, all of them this consumer's, are settled before the includes are even defined.
+if ARGV[2] ~= '1' and ARGV[3] ~= '1' and #ARGV < 2000 then
+  local ids, n = {}, 0
+  for i = 4, #ARGV, 2 do
+    if ARGV[i] ~= '0' then n = -math.huge end
+    n = n + 1
+    ids[n > 0 and n or 1] = ARGV[i + 1]
+  end
+  local pending = n > 0 and redis.pcall('XPENDING', KEYS[1], 'elkmq', ids[1], ids[n], n, ARGV[1]) or {}
+  local mine = not pending.err and #pending == n
+  for i = 1, mine and n or 0 do
+    if pending[i][1] ~= ids[i] then mine = false end
+  end
+  if mine then
+    redis.call('XACK', KEYS[1], 'elkmq', unpack(ids))
+    redis.call('XDEL', KEYS[1], unpack(ids))
     return 0
   end
 end

@@ -7,7 +7,7 @@
 --   lanes    lanes in reading order, for the blocking read
 --   next     ms until an entry is due or a lease ends, -1: none known; 0 with no entries: there is more to read at once
 --   keep     1 where completed events are kept (retention)
---   entries  {lane, id, fields}, ...
+--   entries  {lane, {{id, fields}, ...}} for each lane that has any
 --   signal   where state is not '': the id after which to wait for a signal
 -- Errors: ELKMQ_CONSUMER_GONE, ELKMQ_FORMAT.
 -- Cost: TIME, ZSCORE, GET, ZRANGE, UNLINK, one XREADGROUP a lane until there are n, and a ZRANGE where there are none.
@@ -24,11 +24,11 @@ require_registered(consumer)
 local settings = read_settings()
 if ARGV[3] ~= '' then pass_tokens(consumer, 1) end
 local state = turn_of(settings, consumer)
-local entries, next_due, more = {}, nil, false
+local groups, total, next_due, more = {}, 0, nil, false
 if state == '' then
   next_due, settings = move_due(settings, now, 1000)
-  entries, more = read_lanes(settings, consumer, n, now, false, math.max(1000, n))
+  groups, total, more = read_lanes(settings, consumer, n, now, false, math.max(1000, n))
 end
 local keep = settings and (settings.retention_count or settings.retention_ms) and 1 or 0
-local next_ms = more and 0 or next_event(now, next_due, #entries == 0)
-return {now, state, lanes_of(settings), next_ms, keep, entries, state ~= '' and last_signal() or false}
+local next_ms = more and 0 or next_event(now, next_due, total == 0)
+return {now, state, lanes_of(settings), next_ms, keep, groups, state ~= '' and last_signal() or false}

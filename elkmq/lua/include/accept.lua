@@ -72,6 +72,7 @@ local function check(settings, events)
   if special or settings and settings.serve_elkmq01 then sure_of_lane(settings, '0') end
   if not max_length or fresh == 0 then return end
   sure_of_lanes(settings)
+  sure_of_history()
   if settings.overflow == 'drop_oldest' then
     sure_of_graves(settings)
   elseif ready(settings) + redis.call('ZCARD', key('delayed')) + fresh > max_length then

@@ -15,6 +15,12 @@ local function ensure_group(lane)
   return true
 end
 
+-- So that history is not taken for work: where there is no group yet, it is made, and its history noted.
+local function sure_of_history()
+  local groups = redis.pcall('XINFO', 'GROUPS', main)
+  if groups.err or #groups == 0 then ensure_group('0') end
+end
+
 -- XREADGROUP of what nobody was handed yet; makes the group where it is missing. `noack` keeps no record of the owner.
 local function read_new(lane, consumer, count, noack)
   local function read()

@@ -4,29 +4,28 @@
 --- include settings
 -- Reads up to n events from the lanes in order, sorting out what is not for a handler: responses between clients of
 -- elk-mq 0.1, entries whose time to live is over. `gone`: the entries leave the queue with the reading.
--- Returns the entries, and whether it stopped at `most` entries looked at, so that there may be more.
+-- Returns {lane, entries} for each lane that has any, how many there are, and whether it stopped at `most` entries looked
+-- at, so that there may be more. An entry is {id, fields}, as the server gives it.
 local function read_lanes(settings, consumer, n, now, gone, most)
   if settings and settings.dead_letter_expired then sure_of_graves(settings) end
   drop_list(settings)
-  local entries, seen = {}, 0
+  local groups, total, seen, queue_ttl = {}, 0, 0, settings and settings.ttl
   for _, lane in ipairs(lanes_of(settings)) do
-    while #entries < n do
-      if seen >= most then return entries, true end
-      local asked = n - #entries
+    local entries, before = {}, total
+    while total < n and seen < most do
+      local asked = n - total
       local read, batch = pcall(read_new, lane, consumer, asked, gone)
       if not read then
         -- What was read from the lanes before is pending for the consumer: it has to hear of it first.
-        if #entries > 0 then return entries, false end
+        if total > 0 then break end
         error(batch, 0)
       end
       seen = seen + #batch
       for _, entry in ipairs(batch) do
-        local id, fields = entry[1], entry[2]
-        if #fields == 4 and fields[3] == 'v' and not (settings and settings.ttl) then
-          entries[#entries + 1] = {lane, id, fields}
-          if gone then redis.call('XDEL', lane_key(lane), id) end
-        else
-          local t = as_table(fields)
+        local fields = entry[2]
+        local hand_out = #fields == 4 and fields[3] == 'v' and not queue_ttl
+        if not hand_out then
+          local id, t = entry[1], as_table(fields)
           local deadline = deadline_of(t, id, settings)
           if is_response(t) then
             keep_response(id, t.response)
@@ -34,13 +33,20 @@ local function read_lanes(settings, consumer, n, now, gone, most)
             remove(lane, id)
             expire(settings, lane, id, t, now)
           else
-            entries[#entries + 1] = {lane, id, fields}
-            if gone then redis.call('XDEL', lane_key(lane), id) end
+            hand_out = true
           end
+        end
+        if hand_out then
+          total = total + 1
+          entries[total - before] = entry
+          if gone then redis.call('XDEL', lane_key(lane), entry[1]) end
         end
       end
       if #batch < asked then break end
     end
+    if total > before then groups[#groups + 1] = {lane, entries} end
+    if total >= n then return groups, total, false end
+    if seen >= most then return groups, total, true end
   end
-  return entries, false
+  return groups, total, false
 end
