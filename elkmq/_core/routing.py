@@ -1,0 +1,166 @@
+"""What queues share, for Kombu: exchanges, bindings, declared queues, and publishing to several queues at once, as calls.
+
+What a script does, returns and costs stands in its header (``elkmq/lua``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from elkmq._core.call import Arg, Call, Prepared, command
+from elkmq._core.entry import Outgoing
+from elkmq.keys import QueueKeys, SharedKeys
+
+CHANGED = "changed"
+"""Answer of `Routing.publish` where a version is another than was expected."""
+
+TOMBSTONE = 3_600_000
+"""Milliseconds for which a deleted queue of a reader that went takes nothing that is sent straight to its name."""
+
+
+class Declared(NamedTuple):
+    """The reply of queue_declare.lua. ``state``: '' | absent | differs (``arguments`` are those of the first declaration)."""
+
+    state: str
+    arguments: str = ""
+    ready: int = 0
+    unacked: int = 0
+    delayed: int = 0
+    consumers: int = 0
+
+
+class Routing:
+    """The calls. ``window``: dedupe window in ms; ``counting``: the server is older than 7.0."""
+
+    def __init__(self, prefix: str = "", *, counting: bool = False, window: int = 120_000) -> None:
+        self.keys = SharedKeys(prefix)
+        self.prefix = prefix
+        self._head: tuple[Arg, Arg] = (window, int(counting))
+        self._place = self.keys.place
+        self._prepared: dict[tuple[Any, ...], Prepared[Any]] = {}
+
+    def queue(self, name: str) -> QueueKeys:
+        """The keys of a queue."""
+        return QueueKeys(name, self.prefix)
+
+    def enqueue(self, queue: str, events: Iterable[Outgoing]) -> Call[list[bytes]]:
+        """Accept events for one queue, named by its routing key."""
+        args = list(self._head)
+        for event in events:
+            args += event.arguments()
+        return self._call("enqueue", (queue,), ())(*args)
+
+    def publish(
+        self, queues: Sequence[str], route: Sequence[tuple[str, str]], events: Iterable[tuple[int, Outgoing]]
+    ) -> Call[list[bytes] | str]:
+        """Accept events (index of the queue, event) if every exchange of ``route`` still has the version given."""
+        args: list[Arg] = [*self._head, len(queues), *(version for _, version in route)]
+        for index, event in events:
+            args.append(index + 1)
+            args += event.arguments()
+        return self._call("publish", tuple(queues), tuple(name for name, _ in route))(*args)
+
+    def _call(self, script: str, queues: tuple[str, ...], exchanges: tuple[str, ...]) -> Prepared[Any]:
+        found = self._prepared.get((script, queues, exchanges))
+        if found is None:
+            if len(self._prepared) > 2000:
+                self._prepared.clear()
+            lanes = tuple(self.queue(name).lane(0) for name in queues)
+            found = Prepared(
+                script, lanes + tuple(map(self.keys.exchange, exchanges)), _ids,
+                doing="publish the message", fate="it is not known whether the message was published",
+            )  # fmt: skip
+            self._prepared[script, queues, exchanges] = found
+        return found
+
+    # -- exchanges
+
+    def exchange_declare(self, name: str, definition: str) -> Call[str]:
+        """Declare; returns the definition that holds ('' to look only, '' where there is none)."""
+        return self._exchange("exchange_declare", name, definition, parse=_text)
+
+    def exchange_delete(self, name: str, *, if_unused: bool) -> Call[int]:
+        """Delete; -1: something is bound to it."""
+        return self._exchange("exchange_delete", name, int(if_unused), parse=int)
+
+    def exchange_load(self, name: str) -> Call[dict[str, str]]:
+        """An exchange with its bindings, as it is kept."""
+        return command("HGETALL", self.keys.exchange(name), parse=_hash)
+
+    def exchanges(self) -> Call[list[str]]:
+        """The names of all exchanges."""
+        return command("SMEMBERS", self.keys.of("exchanges"), parse=_names)
+
+    def bind(self, exchange: str, binding: str, queue: str) -> Call[bool]:
+        """Bind; False: there is no such exchange. ``queue`` is '' where the destination is an exchange."""
+        return self._exchange("bind", exchange, binding, queue, parse=lambda raw: raw == b"bound")
+
+    def unbind(self, exchange: str, binding: str) -> Call[int]:
+        """Take a binding away."""
+        return self._exchange("unbind", exchange, binding, parse=int)
+
+    def _exchange(self, script: str, name: str, *args: Arg, parse: Any) -> Call[Any]:
+        return Prepared(script, (self.keys.exchange(name),), parse)(self._place, name, *args)
+
+    # -- queues
+
+    def queue_declare(
+        self, name: str, arguments: str, settings: Mapping[str, str], expires: int | None
+    ) -> Call[Declared]:
+        """Declare a queue; ``expires``: ms that it outlives its last use."""
+        pairs = (part for item in settings.items() for part in item)
+        return self._queue(
+            "queue_declare", name, 0, arguments, "" if expires is None else expires, *pairs, parse=_declared
+        )
+
+    def queue_look(self, name: str) -> Call[Declared]:
+        """How much is in a queue, and who reads it."""
+        return self._queue("queue_declare", name, 1, "", "", parse=_declared)
+
+    def queue_delete(self, name: str, *, if_unused: bool, if_empty: bool, tombstone: bool) -> Call[int]:
+        """Delete a queue and its bindings; the ready events it held, -1: it is used, -2: it is not empty."""
+        return self._queue(
+            "queue_delete", name, int(if_unused), int(if_empty), TOMBSTONE if tombstone else "", parse=int
+        )  # fmt: skip
+
+    def queue_used(self, name: str, keep: int, now: int) -> Call[int]:
+        """Note that a queue that expires was used, at server ms ``now``."""
+        return command("ZADD", self.keys.of("expiring"), "XX", now + keep, name, parse=int)
+
+    def _queue(self, script: str, name: str, *args: Arg, parse: Any) -> Call[Any]:
+        return Prepared(script, (self.queue(name).lane(0),), parse)(self._place, name, *args)
+
+    def sweep(self) -> Call[list[str]]:
+        """Delete queues that nobody used for as long as they were declared to last; their names."""
+        return Prepared("sweep", (self.keys.of("expiring"),), _names)(self.prefix, self._place, TOMBSTONE)
+
+
+def binding_text(destination: str, key: str, to_exchange: bool, arguments: Mapping[str, Any]) -> str:
+    """A binding as the field of its exchange's hash: equal bindings are equal byte for byte."""
+    return json.dumps([destination, key, int(to_exchange), arguments or None], sort_keys=True, separators=(",", ":"))
+
+
+def _ids(raw: Any) -> list[bytes] | str:
+    return CHANGED if raw == b"changed" else list(raw)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode()
+
+
+def _names(raw: Iterable[bytes]) -> list[str]:
+    return sorted(name.decode() for name in raw)
+
+
+def _hash(raw: Any) -> dict[str, str]:
+    pairs = raw.items() if isinstance(raw, dict) else zip(raw[::2], raw[1::2], strict=True)
+    return {name.decode(): value.decode() for name, value in pairs}
+
+
+def _declared(raw: Sequence[Any]) -> Declared:
+    state = raw[0].decode()
+    if state == "differs":
+        return Declared(state, raw[1].decode())
+    return Declared(state, "", *raw[1:])

@@ -1,0 +1,210 @@
+"""From the buffer to the application and back: deliveries, acknowledgements, rejects.
+
+An acknowledgement is written to the socket at once, before the next message's callback starts, and nobody waits for its
+reply. On an event loop those of one pass go together, before the loop waits for anything again: until then nothing else
+has started.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from elkmq._core import clock
+from elkmq._core.entry import Entry
+from elkmq._core.verbs import Delivered
+from kombu_elkmq import message as messages
+from kombu_elkmq.reader import Reader, Subscription
+
+if TYPE_CHECKING:
+    from kombu_elkmq.channel import Channel
+    from kombu_elkmq.session import Session
+
+log = logging.getLogger("kombu_elkmq")
+
+PER_SETTLE = 500
+"""Bounds how long one script runs."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A delivery that the application has."""
+
+    reader: Reader
+    delivered: Delivered
+    message: weakref.ref[Any] | None = field(default=None)
+
+
+class Deliveries:
+    """The part of a `Session` that hands out and takes back."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._turn: deque[Reader] = deque()
+        self._dirty: deque[Reader] = deque()
+        """Those with acknowledgements that were not sent."""
+        self._corked_by: int | None = None
+        self._lock = threading.Lock()
+
+    # -- out
+
+    def deliver_one(self) -> bool:
+        """Hand one message to its consumer; False where there is none to hand out."""
+        found = self._next()
+        if found is None:
+            return False
+        reader, subscription, entry = found
+        now = clock.now()
+        if now - reader.confirmed >= reader.lease * 2 / 3:
+            # This process was stopped, or the server away: nothing is started before the server says that it is ours.
+            reader.buffer.appendleft(entry)
+            self._session.verify()
+            return True
+        self._session.pump.top_up(reader, now)
+        self._deliver(reader, subscription, entry)
+        return True
+
+    def _next(self) -> tuple[Reader, Subscription, Entry] | None:
+        readers = self._session.readers
+        turn = self._turn
+        if len(turn) != len(readers) or any(reader not in turn for reader in readers.values()):
+            turn.clear()
+            turn.extend(readers.values())
+        in_turn = self._session.options.queue_order_strategy == "round_robin"
+        for reader in list(turn):
+            if reader.buffer and (subscription := reader.choose()) is not None:
+                if in_turn:
+                    turn.remove(reader)
+                    turn.append(reader)
+                return reader, subscription, reader.buffer.popleft()
+        return None
+
+    def _deliver(self, reader: Reader, subscription: Subscription, entry: Entry) -> None:
+        delivered = (entry.lane, entry.id)
+        if reader.expired(entry):
+            self.reject(reader, delivered, "expired")
+            return
+        channel = subscription.channel
+        tag = channel.next_tag()
+        try:
+            message = messages.message_of(reader, entry.fields, entry.timestamp, channel, tag, subscription.tag)
+        except messages.UNREADABLE as error:
+            if b"response" in entry.fields and b"event" not in entry.fields:
+                reader.settle(delivered)
+                for call in reader.verbs.keep_response(entry):
+                    self._session.post(call)
+                return
+            log.error("an entry of %s is no message and went to its dead letters: %s", reader.queue, error)
+            self.reject(reader, delivered, "unreadable", str(error))
+            return
+        if subscription.no_ack:
+            self.settle(reader, delivered)
+        else:
+            channel.unacked[tag] = Held(reader, delivered, weakref.ref(message))
+            if b"failed" in entry.fields:
+                self._session.post(reader.verbs.start(self._session.name, delivered))
+        subscription.callback(message)
+
+    def deliverable(self) -> bool:
+        """Whether `deliver_one` would."""
+        return any(
+            reader.buffer and any(each.channel.room() > 0 for each in reader.subscriptions)
+            for reader in self._session.readers.values()
+        )
+
+    # -- back
+
+    def settle(self, reader: Reader, delivered: Delivered) -> None:
+        """Acknowledge: at once, or with the others of this pass of the event loop."""
+        reader.settle(delivered)
+        if not reader.settled:
+            self._dirty.append(reader)
+        reader.settled.append(delivered)
+        if self._corked_by != threading.get_ident():
+            self.flush()
+
+    def cork(self) -> None:
+        """This thread sees to it that `flush` is called before it waits for anything."""
+        self._corked_by = threading.get_ident()
+
+    def uncork(self) -> None:
+        """It does not any more."""
+        self._corked_by = None
+
+    def flush(self) -> None:
+        """Send the acknowledgements that were collected."""
+        session = self._session
+        if session.pump.mending:
+            return
+        while self._dirty:
+            with self._lock:
+                if not self._dirty:
+                    return
+                reader = self._dirty[0]
+                part, reader.settled = reader.settled[:PER_SETTLE], reader.settled[PER_SETTLE:]
+                if not reader.settled:
+                    self._dirty.popleft()
+            if part and not reader.lost:
+                self._send(reader, part)
+
+    def _send(self, reader: Reader, part: list[Delivered]) -> None:
+        def done(outcome: Any) -> None:
+            if isinstance(outcome, Exception):
+                log.error(
+                    "%d messages of %s were completed, and the server could not be told: %s",
+                    len(part),
+                    reader.queue,
+                    outcome,
+                )
+            elif outcome:
+                log.error(
+                    "%d messages of %s were completed here after their lease was lost; others may have run them too",
+                    len(outcome), reader.queue,
+                )  # fmt: skip
+
+        self._session.post(reader.verbs.settle(self._session.name, part, keep=reader.keep), done)
+
+    def reject(self, reader: Reader, delivered: Delivered, reason: str = "rejected", error: str = "") -> None:
+        """Give up: into the dead letters, or on to the dead letter exchange."""
+        reader.settle(delivered)
+
+        def done(outcome: Any) -> None:
+            if reader.relays and not isinstance(outcome, Exception):
+                self._session.relay.look(reader)
+
+        self._session.post(reader.verbs.reject(self._session.name, [delivered], reason, error), done)
+
+    def requeue(self, reader: Reader, delivered: list[Delivered], *, failed: bool, seen: bool = True) -> None:
+        """Send back, to be handed out again before new work."""
+        for each in delivered:
+            reader.settle(each)
+        reader.hungry = True
+
+        def done(outcome: Any) -> None:
+            if reader.relays and not isinstance(outcome, Exception) and "dead" in outcome:
+                self._session.relay.look(reader)
+
+        self._session.post(reader.verbs.requeue(self._session.name, delivered, failed=failed, seen=seen), done)
+
+    def forget_buffered(self) -> None:
+        """The leases are lost: what was not started is others' now."""
+        for reader in self._session.readers.values():
+            reader.buffer.clear()
+
+    def hand_back_buffered(self, reader: Reader) -> None:
+        """Its last consumer went: what it was handed and nobody saw goes back."""
+        buffered = [(entry.lane, entry.id) for entry in reader.buffer]
+        reader.buffer.clear()
+        if buffered and not reader.lost:
+            self._session.hand_back(reader, buffered)
+
+    def of_channel(self, channel: Channel) -> dict[Reader, list[Delivered]]:
+        """What a channel's consumers hold, by queue."""
+        found: dict[Reader, list[Delivered]] = {}
+        for held in channel.unacked.values():
+            found.setdefault(held.reader, []).append(held.delivered)
+        return found

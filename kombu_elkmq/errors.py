@@ -1,0 +1,61 @@
+"""Our errors as Kombu sorts them: what a new connection can help against, what only the caller can, and AMQP's own."""
+
+from __future__ import annotations
+
+from amqp import exceptions as amqp
+from kombu.exceptions import ChannelError, OperationalError
+
+from elkmq.errors import (
+    AuthenticationError,
+    EventQueueError,
+    LeaseLost,
+    QueueClosed,
+    QueueFull,
+    ServerConnectionError,
+    ServerError,
+    ServerOutOfMemory,
+    ServerReadOnly,
+)
+
+RECOVERABLE_CONNECTION_ERRORS = (
+    ServerConnectionError,
+    ServerReadOnly,
+    LeaseLost,
+    QueueClosed,
+    amqp.RecoverableConnectionError,
+    OSError,
+)
+"""Another attempt, over a new connection, may work."""
+
+CONNECTION_ERRORS = (*RECOVERABLE_CONNECTION_ERRORS, AuthenticationError, amqp.ConnectionError)
+"""The connection cannot be used, or not be had."""
+
+RECOVERABLE_CHANNEL_ERRORS = (ServerOutOfMemory,)
+"""Another attempt on the same connection may work."""
+
+CHANNEL_ERRORS = (*RECOVERABLE_CHANNEL_ERRORS, QueueFull, ServerError, ChannelError, amqp.ChannelError)
+"""This one operation was refused. Celery's consumer does not restart for it."""
+
+__all__ = [
+    "CHANNEL_ERRORS", "CONNECTION_ERRORS", "RECOVERABLE_CHANNEL_ERRORS", "RECOVERABLE_CONNECTION_ERRORS", "EventQueueError",
+    "OperationalError", "no_route", "not_found", "precondition_failed",
+]  # fmt: skip
+
+
+def not_found(what: str, method: tuple[int, int]) -> Exception:
+    """404, as a broker of AMQP says it."""
+    return amqp.NotFound(f"NOT_FOUND - no {what}; nothing was changed; declare it first", method, "", 404)
+
+
+def precondition_failed(why: str, method: tuple[int, int]) -> Exception:
+    """406."""
+    return amqp.PreconditionFailed(f"PRECONDITION_FAILED - {why}", method, "", 406)
+
+
+def no_route(exchange: str, key: str) -> Exception:
+    """312: a mandatory message that no binding leads anywhere."""
+    return amqp.ChannelError(
+        f"NO_ROUTE - no queue is bound to exchange {exchange!r} for routing key {key!r}; the message is nowhere; "
+        "bind a queue or publish without mandatory",
+        (60, 40), "Channel.basic_publish", 312,
+    )  # fmt: skip

@@ -1,0 +1,60 @@
+"""A plain event on a Celery queue, as another ElkMQ client sends it, made a task call.
+
+``action`` is the task's name; ``payload`` is JSON: ``{"args": [...], "kwargs": {...}}``, or a bare list (args) or object
+(kwargs), or nothing. Its timeout, counted from the enqueue, is when the call expires and the task's time limit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from elkmq.event import ServiceEvent
+from kombu_elkmq.codec import Decoded
+from kombu_elkmq.headers import uuid_text
+
+IS_EVENT = "elkmq_event"
+"""Header that tells a task made of an event: its timeout in seconds."""
+
+REPLY_INBOX = "elkmq_reply_to"
+"""Header with the inbox in which the response is awaited, where the event names one."""
+
+
+def as_task(event: ServiceEvent, fields: Mapping[bytes, bytes], timestamp: int, queue: str) -> Decoded:
+    """Read an event as a task message.
+
+    :raises ValueError: its payload is not JSON for a call
+    """
+    args, kwargs = _arguments(event.payload)
+    task_id = uuid_text(event.request_uuid)
+    expires = datetime.fromtimestamp(timestamp / 1000 + event.timeout, timezone.utc)
+    headers: dict[str, Any] = {
+        "lang": "py", "task": event.action, "id": task_id, "shadow": None, "eta": None, "expires": expires.isoformat(),
+        "group": None, "group_index": None, "retries": 0, "timelimit": [event.timeout, None], "root_id": task_id,
+        "parent_id": None, "argsrepr": repr(tuple(args)), "kwargsrepr": repr(kwargs), "origin": None,
+        "ignore_result": False, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
+        IS_EVENT: event.timeout,
+    }  # fmt: skip
+    if b"reply_to" in fields:
+        headers[REPLY_INBOX] = fields[b"reply_to"].decode()
+    body = json.dumps([args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    properties = {"delivery_mode": 2, "priority": 0, "correlation_id": task_id}
+    return Decoded(body.encode(), "application/json", "utf-8", headers, properties, "", queue)
+
+
+def _arguments(payload: str | None) -> tuple[list[Any], dict[str, Any]]:
+    found = json.loads(payload) if payload else None
+    if found is None:
+        return [], {}
+    if isinstance(found, list):
+        return found, {}
+    if not isinstance(found, dict):
+        raise ValueError("the payload is neither a list nor an object")
+    if found and set(found) <= {"args", "kwargs"}:
+        args, kwargs = found.get("args") or [], found.get("kwargs") or {}
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise ValueError("args is no list, or kwargs no object")
+        return args, kwargs
+    return [], found

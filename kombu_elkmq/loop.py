@@ -1,0 +1,82 @@
+"""A session on Kombu's event loop, which is how a Celery worker with a prefork, threads or solo pool runs it.
+
+One pass of the loop is: what was called for soon (acknowledgements among it), timers, `Loop._tick`, the poll, readers.
+The tick sends the acknowledgements, before anything else can start. Entries that were delivered by a take wait in the
+session's buffer, which no poll can see: a byte in the session's pipe stands for them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kombu_elkmq.session import Session
+
+log = logging.getLogger("kombu_elkmq")
+
+PER_PASS = 50
+"""Messages handed out before the loop may see to timers and results again."""
+
+TICK = 1.0
+"""Seconds between looks at connections that say nothing."""
+
+
+class Loop:
+    """The session's part of an event loop."""
+
+    def __init__(self, session: Session, hub: Any) -> None:
+        self._session = session
+        self._hub = hub
+        self._watched: dict[int, Any] = {}
+        hub.on_tick.add(self._tick)
+        self._timer = hub.call_repeatedly(TICK, self._look)
+        session.deliveries.cork()
+
+    def leave(self) -> None:
+        """The session is done with the loop."""
+        self._session.deliveries.uncork()
+        self._hub.on_tick.discard(self._tick)
+        self._timer.cancel()
+        for fd in self._watched:
+            self._hub.remove(fd)
+        self._watched.clear()
+
+    def _tick(self) -> None:
+        session = self._session
+        if not session.connected and session.closed:
+            self.leave()
+            return
+        session.deliveries.cork()
+        session.deliveries.flush()
+        session.pump.run()
+        session.check()
+        self._watch()
+        if session.deliveries.deliverable():
+            session.wake()
+
+    def _look(self) -> None:
+        self._session.chores()
+
+    def _watch(self) -> None:
+        """Keep the loop's readers in step with the connections, which are replaced when they break."""
+        session, hub = self._session, self._hub
+        wanted = session.watched()
+        for fd, sock in list(self._watched.items()):
+            if wanted.get(fd) is not sock or fd not in hub.readers:
+                hub.remove(fd)
+                del self._watched[fd]
+        for fd, sock in wanted.items():
+            if fd not in self._watched:
+                hub.add_reader(fd, self._readable)
+                self._watched[fd] = sock
+
+    def _readable(self) -> None:
+        session, hub = self._session, self._hub
+        session.awake()
+        session.pump.run()
+        session.relay.run()
+        for _ in range(PER_PASS):
+            if hub._ready or not session.deliveries.deliver_one():
+                return
+        session.wake()

@@ -1,0 +1,225 @@
+"""Publishing: one round trip a message, or a batch of them, whatever the number of queues; and each message once.
+
+A publish whose answer was lost is repeated with the same unique id, so that it adds one entry. Where its caller is told
+of the failure and publishes once more, over another connection perhaps, a memory of failed publishes finds the id again
+by what was in the message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import secrets
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from elkmq._core.entry import Outgoing as Event
+from elkmq._core.routing import CHANGED
+from elkmq.errors import EventQueueError, ServerConnectionError, ServerError
+from kombu_elkmq import codec
+from kombu_elkmq.errors import no_route
+from kombu_elkmq.eta import delay_ms
+
+if TYPE_CHECKING:
+    from kombu_elkmq.channel import Channel
+    from kombu_elkmq.session import Session
+
+WINDOW = 120.0
+REMEMBERED = 10_000
+ATTEMPTS = 20
+"""Times a route is looked up anew for one message, where it keeps changing."""
+
+_uncertain: dict[bytes, tuple[str, float]] = {}
+"""What failed with an unknown outcome -> its unique id and when that is forgotten at the server. Of this process."""
+
+
+class Publisher:
+    """How a session publishes."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._producer = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    def publish(self, messages: list[tuple[codec.Outgoing, str, str, bool]]) -> list[bool]:
+        """Publish (message, exchange, routing key, mandatory), all or none; for each, whether it went to a queue.
+
+        :raises EventQueueError: nothing was published, or it is not known whether it was
+        """
+        session = self._session
+        ids = [self._unique_id(message, exchange, key) for message, exchange, key, _ in messages]
+        for _ in range(ATTEMPTS):
+            routed, queues, versions, events = self._routed(messages, ids)
+            if not events:
+                return routed
+            try:
+                if len(queues) == 1 and not versions:
+                    receipts = session.run(session.routing.enqueue(queues[0], [event for _, event in events]))
+                else:
+                    receipts = session.run(session.routing.publish(queues, versions, events))
+            except ServerConnectionError:
+                self._remember(messages, ids)
+                raise
+            if receipts != CHANGED:
+                if _uncertain:
+                    for unique in ids:
+                        _forget(unique)
+                if b"~" in receipts and len(messages) == 1 and all(receipt == b"~" for receipt in receipts):
+                    return [False]
+                return routed
+            for exchange, _ in versions:
+                session.routes.forget(exchange)
+        raise ServerError(
+            "could not publish the message: its route changed again and again; nothing was published; try again in a moment."
+        )
+
+    def _routed(
+        self, messages: list[tuple[codec.Outgoing, str, str, bool]], ids: list[str]
+    ) -> tuple[list[bool], list[str], list[tuple[str, str]], list[tuple[int, Event]]]:
+        session = self._session
+        position: dict[str, int] = {}
+        versions: dict[str, str] = {}
+        events: list[tuple[int, Event]] = []
+        routed = []
+        for (message, exchange, key, mandatory), unique in zip(messages, ids, strict=True):
+            if exchange:
+                queues, seen = session.routes.route(exchange, key, message.headers)
+                versions.update(seen)
+                if not queues and not mandatory and session.options.unroutable_queue:
+                    queues = (session.options.unroutable_queue,)
+            else:
+                queues = (key,)
+            routed.append(bool(queues))
+            previous: tuple[str, Event] | None = None
+            for queue in queues:
+                if previous is not None and key not in (queue, previous[0]):
+                    event = previous[1]
+                else:
+                    event = self._event(message, exchange, key, queue, unique)
+                    previous = (queue, event)
+                events.append((position.setdefault(queue, len(position)), event))
+        return routed, list(position), list(versions.items()), events
+
+    def _event(self, message: codec.Outgoing, exchange: str, key: str, queue: str, unique: str) -> Event:
+        options = self._session.options
+        headers = message.headers
+        delay, eta = 0, None
+        if headers.get("eta") and options.eta_in_broker and "task" in headers:
+            wait = delay_ms(headers, time.time())
+            if wait is not None:
+                delay, eta = wait, str(headers["eta"])
+        entry = codec.encode(message, exchange, key, queue, eta)
+        fields: tuple[bytes | str | int, ...] = ("kombu", entry.kombu) if entry.kombu is not None else ()
+        if entry.body is not None:
+            fields += ("body", entry.body)
+        ttl = _milliseconds(message.properties.get("expiration"))
+        if ttl is not None:
+            fields += ("ttl", ttl)
+        priority = 0
+        if message.priority or options.priority_lowest_first:
+            priority = max(0, min(int(message.priority), options.max_priority))
+            if options.priority_lowest_first:
+                priority = options.max_priority - priority
+        return Event(entry.event, unique, delay, priority, "", fields)
+
+    # -- once
+
+    def _unique_id(self, message: codec.Outgoing, exchange: str, key: str) -> str:
+        given = message.properties.get("message_id")
+        if isinstance(given, str) and 0 < len(given) <= 255 and given.isprintable() and "|" not in given:
+            return given
+        if _uncertain:
+            found = _uncertain.get(_fingerprint(message, exchange, key))
+            if found is not None and found[1] > time.monotonic():
+                return found[0]
+        return f"{self._producer}{next(self._numbers):x}"
+
+    def _remember(self, messages: list[tuple[codec.Outgoing, str, str, bool]], ids: list[str]) -> None:
+        now = time.monotonic()
+        for old in [each for each, (_, ends) in _uncertain.items() if ends <= now]:
+            del _uncertain[old]
+        for (message, exchange, key, _), unique in zip(messages, ids, strict=True):
+            if len(_uncertain) < REMEMBERED:
+                _uncertain[_fingerprint(message, exchange, key)] = (unique, now + WINDOW)
+
+
+def _forget(unique: str) -> None:
+    for each in [each for each, (known, _) in _uncertain.items() if known == unique]:
+        del _uncertain[each]
+
+
+def _fingerprint(message: codec.Outgoing, exchange: str, key: str) -> bytes:
+    content = (
+        exchange, key, message.body, message.content_type, message.content_encoding, message.priority,
+        sorted(message.headers.items(), key=lambda item: str(item[0])),
+        sorted((name, value) for name, value in message.properties.items() if not name.startswith("delivery_")),
+    )  # fmt: skip
+    return hashlib.sha256(repr(content).encode("utf-8", "surrogatepass")).digest()
+
+
+def _milliseconds(expiration: object) -> int | None:
+    if expiration is None:
+        return None
+    try:
+        return max(0, int(str(expiration)))
+    except ValueError:
+        return None
+
+
+class Batch:
+    """What `Producer.batch()` of Kombu 5.7 collects: sent in one round trip when it is full, or flushed."""
+
+    def __init__(self, channel: Channel, max_size: int) -> None:
+        self.channel = channel
+        self._max_size = max_size
+        self._messages: list[tuple[codec.Outgoing, str, str, bool]] = []
+
+    def publish(
+        self, message: codec.Outgoing, exchange: str = "", routing_key: str = "", mandatory: bool = False, **_: Any
+    ) -> None:
+        """Add a message."""
+        self._messages.append((message, exchange or "", routing_key or "", bool(mandatory)))
+        if len(self._messages) >= self._max_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was collected, all or none.
+
+        :raises kombu.exceptions.BatchPublishError: it failed; if the outcome is unknown, the same messages can be
+            published again within two minutes without any being there twice
+        """
+        from kombu.exceptions import BatchPublishError
+
+        messages, self._messages = self._messages, []
+        if not messages:
+            return
+        try:
+            routed = self.channel.session.publisher.publish(messages)
+        except EventQueueError as error:
+            raise BatchPublishError(str(error)) from error
+        for (message, exchange, key, mandatory), arrived in zip(messages, routed, strict=True):
+            if mandatory and not arrived:
+                self.channel.returned(no_route(exchange, key), exchange, key, message)
+
+    def discard(self) -> None:
+        """Forget what was not sent."""
+        self._messages.clear()
+
+    def close(self) -> None:
+        """Forget what was not sent."""
+        self._messages.clear()
+
+
+def as_outgoing(
+    body: bytes, headers: Mapping[str, Any], properties: Mapping[str, Any], decoded: codec.Decoded
+) -> codec.Outgoing:
+    """A message that is published once more, as a dead letter is."""
+    return codec.Outgoing(
+        body,
+        properties.get("priority"),
+        decoded.content_type,
+        decoded.content_encoding,
+        dict(headers),
+        dict(properties),
+    )

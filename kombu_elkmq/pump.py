@@ -1,0 +1,277 @@
+"""What a session does whenever it gets the chance: read replies, ask for more, wait where there is no more. Never blocks.
+
+Which queue is read how:
+
+============  =========================================================  ==========================================
+a queue is    when                                                       and then
+============  =========================================================  ==========================================
+full          its consumers have all that their prefetch allows          nothing: it is neither taken from nor
+                                                                         waited for, so nothing is hoarded
+hungry        there may be entries: it is new, something came, or the    a take for as many as fit, as soon as half
+              last take brought all that it asked for                    of the last ones are gone
+idle          the last take brought less                                 part of the one blocking read for all idle
+                                                                         queues
+standing by   paused, or another consumer is served                      its wake tokens only are waited for
+============  =========================================================  ==========================================
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from elkmq._core import clock
+from elkmq._core.call import command
+from elkmq._core.entry import Entry, Taken
+from elkmq._core.verbs import wait_for_entries
+from elkmq.errors import LeaseLost, ServerConnectionError
+from kombu_elkmq.links import Mender
+
+if TYPE_CHECKING:
+    from elkmq._core.verbs import Verbs
+    from kombu_elkmq.reader import Reader
+    from kombu_elkmq.session import Session
+
+log = logging.getLogger("kombu_elkmq")
+
+UNBLOCK_AGAIN = 0.005
+"""Seconds after which a blocking read that could not be ended is tried again: it had not reached the server."""
+
+
+class Pump:
+    """The part of a `Session` that keeps entries coming."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._mender: Mender | None = None
+        self._waiting: dict[Reader, bool] | None = None
+        """What the blocking read under way is for, and whether only for wake tokens."""
+        self._unblocking = False
+        self._unblock_at = 0.0
+        self._recover = False
+        self._recovering = 0
+
+    @property
+    def mending(self) -> bool:
+        """Whether a thread is at work on the connections: nobody else touches them."""
+        return self._mender is not None
+
+    def mended(self) -> None:
+        """The thread is done. On its thread."""
+        self._mender = None
+        self._session.wake()
+
+    def stop(self) -> None:
+        """The session ends."""
+        if self._mender is not None:
+            self._mender.stop()
+
+    def reconnected(self, _: Any = None) -> None:
+        """A connection was replaced: a reply may have gone with it."""
+        self._recover = True
+
+    def settle_down(self) -> None:
+        """Read replies only, of a session that takes no more."""
+        session = self._session
+        if self._mender is not None or session.taker is None or session.waiter is None:
+            return
+        session.taker.drain()
+        self.end_wait()
+        session.waiter.drain()
+        if session.taker.broken:
+            self._mender = Mender([session.taker], self.mended)
+
+    def next_look(self) -> float:
+        """Seconds after which `run` is to be called again though nothing could be read."""
+        if self._unblocking and self._waiting is not None:
+            return UNBLOCK_AGAIN
+        return 1.0
+
+    def run(self) -> None:
+        """Do what can be done now."""
+        session = self._session
+        if self._mender is not None or session.taker is None or session.waiter is None:
+            return
+        session.taker.drain()
+        session.waiter.drain()
+        if session.taker.broken or session.waiter.broken:
+            # The deliveries are still ours, and nothing is raised: a connection loss shorter than the lease is nobody's
+            # business.
+            self._mender = Mender([session.taker, session.waiter], self.mended)
+            return
+        session.check()
+        if self._recover:
+            self._start_recovery()
+        if self._recovering:
+            return
+        session.deliveries.flush()
+        now = clock.now()
+        for reader in list(session.readers.values()):
+            self._maybe_take(reader, now)
+        self._maybe_block()
+
+    # -- takes
+
+    def top_up(self, reader: Reader, now: float) -> None:
+        """An entry left the buffer: perhaps it is time for the next take, so that nobody has to wait for it."""
+        if reader.hungry and not (reader.taking or self._mender is not None or self._recover or self._recovering):
+            self._maybe_take(reader, now)
+
+    def _maybe_take(self, reader: Reader, now: float) -> None:
+        if not reader.hungry or reader.taking or reader.state or reader.blocked or now < reader.not_before:
+            return
+        room = reader.room() - len(reader.buffer)
+        if room <= 0 or len(reader.buffer) > room:
+            return
+        n = max(1, min(room, self._session.options.fetch_limit))
+        rivals = sum(1 for other in self._session.readers.values() if other.hungry and other.subscriptions)
+        if rivals > 1:
+            n = max(1, math.ceil(n / rivals))
+        self.take(reader, n)
+
+    def take(self, reader: Reader, n: int) -> None:
+        """Ask for up to n entries."""
+        reader.taking = n
+        token, reader.token = reader.token, b""
+        call = reader.verbs.take(self._session.name, n, token)
+        self._session.post(call, lambda outcome: self._taken(reader, n, outcome))
+
+    def _taken(self, reader: Reader, n: int, outcome: Taken | Exception) -> None:
+        reader.taking = 0
+        if isinstance(outcome, Exception):
+            self._failed(reader, outcome)
+            return
+        reader.taken(outcome, n)
+        if outcome.next_event >= 0:
+            self._session.sooner(reader, outcome.next_event / 1000)
+
+    def _failed(self, reader: Reader, error: Exception) -> None:
+        if isinstance(error, LeaseLost):
+            reader.lost = True
+        elif isinstance(error, ServerConnectionError):
+            self._session.fail(error)
+        else:
+            log.error("cannot take messages from %s at present, trying again: %s", reader.queue, error)
+            reader.not_before = clock.now() + 1.0
+            reader.hungry = True
+
+    # -- the blocking read
+
+    def _wanted(self) -> dict[Reader, bool]:
+        wanted = {}
+        for reader in self._session.readers.values():
+            if not reader.registered or not reader.subscriptions or reader.taking:
+                continue
+            if reader.state:
+                wanted[reader] = True
+            elif not reader.hungry and not reader.buffer and reader.room() > 0:
+                wanted[reader] = False
+        return wanted
+
+    def _maybe_block(self) -> None:
+        if self._waiting is not None:
+            if self._waiting_in_vain():
+                self._unblock()
+            return
+        if any(reader.taking for reader in self._session.readers.values()):
+            return
+        wanted = self._wanted()
+        if not wanted:
+            return
+        assert self._session.waiter is not None
+        self._waiting, self._unblocking = wanted, False
+        queues: list[tuple[Verbs, tuple[bytes, ...]]] = []
+        for reader, tokens_only in wanted.items():
+            reader.blocked = True
+            queues.append((reader.verbs, () if tokens_only else reader.lanes))
+        block = int(self._session.block * 1000)
+        self._session.waiter.post(wait_for_entries(queues, self._session.name, 1, block, parse=list), self._woken)
+
+    def _waiting_in_vain(self) -> bool:
+        """Whether the read under way would bring what there is no room for, or lacks a queue that is idle now."""
+        assert self._waiting is not None
+        wanted = self._wanted()
+        return any(
+            reader not in wanted or wanted[reader] != tokens_only for reader, tokens_only in self._waiting.items()
+        ) or any(reader not in self._waiting for reader in wanted)  # fmt: skip
+
+    def _unblock(self) -> None:
+        session = self._session
+        if self._unblocking and clock.now() < self._unblock_at:
+            return
+        assert session.waiter is not None
+        self._unblocking = True
+        self._unblock_at = clock.now() + UNBLOCK_AGAIN
+        number = session.waiter.client_id
+        if number is None:
+            session.waiter.drop()
+            return
+        session.post(command("CLIENT", "UNBLOCK", number, parse=int, doing="end a wait"), self._unblocked)
+
+    def _unblocked(self, outcome: int | Exception) -> None:
+        if isinstance(outcome, Exception) and not isinstance(outcome, ServerConnectionError) and self._session.waiter:
+            self._session.waiter.drop()
+
+    def end_wait(self) -> None:
+        """End the blocking read, as the session is about to close."""
+        if self._waiting is not None and not self.mending:
+            self._unblock()
+
+    def _woken(self, outcome: Any) -> None:
+        waiting, self._waiting = self._waiting or {}, None
+        for reader in waiting:
+            reader.blocked = False
+        if isinstance(outcome, Exception):
+            if isinstance(outcome, ServerConnectionError):
+                self._session.fail(outcome)
+            elif not isinstance(outcome, LeaseLost):
+                # A stream or its group is gone (FLUSHALL): a take makes it again.
+                log.warning("the queues are looked at anew: %s", outcome)
+            for reader in waiting:
+                reader.hungry = True
+                reader.not_before = clock.now() + 0.1
+            return
+        by_verbs = {reader.verbs: reader for reader in waiting}
+        found: list[tuple[Verbs, Entry]] = outcome
+        for verbs, entry in found:
+            reader = by_verbs[verbs]
+            reader.hungry = True
+            if entry.lane == b"w":
+                reader.token, reader.state = entry.id, ""
+            else:
+                reader.put([entry])
+        for reader in {by_verbs[verbs] for verbs, _ in found}:
+            self._hand_back_surplus(reader)
+
+    def _hand_back_surplus(self, reader: Reader) -> None:
+        """A read may bring one entry of each lane and queue: what is beyond the prefetch goes back."""
+        surplus = []
+        while len(reader.buffer) > max(0, reader.room()):
+            entry = reader.buffer.pop()
+            surplus.append((entry.lane, entry.id))
+        if surplus:
+            self._session.hand_back(reader, surplus)
+
+    # -- after a lost connection
+
+    def _start_recovery(self) -> None:
+        readers = [r for r in self._session.readers.values() if r.registered]
+        if any(reader.taking for reader in readers) or (self._session.taker and self._session.taker.outstanding):
+            return
+        self._recover = False
+        for reader in readers:
+            reader.unseen = set()
+            self._recovering += 1
+            limit = self._session.options.fetch_limit
+            call = reader.verbs.recover(self._session.name, list(reader.known), limit)
+            self._session.post(call, lambda outcome, reader=reader: self._recovered(reader, outcome))
+
+    def _recovered(self, reader: Reader, outcome: list[Entry] | Exception) -> None:
+        self._recovering -= 1
+        settled, reader.unseen = reader.unseen or set(), None
+        reader.hungry = True
+        if isinstance(outcome, Exception):
+            self._failed(reader, outcome)
+            return
+        reader.put([entry for entry in outcome if (entry.lane, entry.id) not in settled])

@@ -1,0 +1,153 @@
+"""One queue as a session reads it: what it was handed, what it may still take, whether its lease holds. No I/O.
+
+A reader is registered at the server under its session's consumer name; `elkmq._heart` renews its lease on a thread of
+its own and tells it here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from elkmq._core import clock
+from elkmq._core.entry import Entry, Taken, Tended
+from elkmq._core.entry import settings as read_settings
+from elkmq._core.verbs import Delivered, Verbs
+
+if TYPE_CHECKING:
+    from kombu_elkmq.channel import Channel
+    from kombu_elkmq.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A consumer of Kombu."""
+
+    channel: Channel
+    tag: str
+    no_ack: bool
+    callback: Callable[[Any], object]
+
+
+class Reader:
+    """See the module."""
+
+    def __init__(self, session: Session, queue: str, verbs: Verbs, lease: float) -> None:
+        self.session = session
+        self.queue = queue
+        self.verbs = verbs
+        self.lease = lease
+        self.subscriptions: list[Subscription] = []
+        self.buffer: deque[Entry] = deque()
+        self.known: set[Delivered] = set()
+        """Handed to us and not settled: in the buffer or with the application."""
+        self.settled: list[Delivered] = []
+        """To be acknowledged with the next flush."""
+        self.hungry = True
+        """There may be entries at the server."""
+        self.taking = 0
+        """How many were asked for by a take that was not answered yet."""
+        self.blocked = False
+        """Part of the blocking read that is under way."""
+        self.state = ""
+        self.lanes: tuple[bytes, ...] = (b"r", b"0")
+        self.keep = False
+        self.token = b""
+        self.not_before = 0.0
+        self.ttl: int | None = None
+        self.relays = False
+        """Its dead letters go on to an exchange."""
+        self.auto_delete = False
+        self.confirmed = float("-inf")
+        self.server_ahead = float("-inf")
+        self.registered = False
+        self.lost = False
+        self.unseen: set[Delivered] | None = None
+        """While the server is asked what it handed us: what was settled since."""
+
+    # -- for the heart, on its thread
+
+    @property
+    def consumer(self) -> str | None:
+        """Its name at the server."""
+        return self.session.name if self.registered else None
+
+    def heard(self, sent: float) -> None:
+        """The lease holds."""
+        self.confirmed = max(self.confirmed, sent)
+
+    def tended(self, reply: Tended) -> None:
+        """The chores were done."""
+        self.learn(reply.settings)
+        if reply.outbox and self.relays:
+            self.session.relay.look(self)
+
+    def gone(self, consumer: str) -> None:
+        """The lease is over: whatever it held is others' now."""
+        if consumer == self.session.name:
+            self.lost = self.session.any_lost = True
+            self.session.wake()
+
+    # -- for the session
+
+    def opened(self, server_ms: int, settings: bytes | None, sent: float) -> None:
+        """Registered, by a request that was sent at ``sent``."""
+        self.registered = True
+        self.confirmed = sent
+        self.server_ahead = server_ms - clock.now() * 1000
+        self.learn(settings)
+
+    def learn(self, text: bytes | None) -> None:
+        """Note what the queue is set to do."""
+        found = read_settings(text)
+        self.ttl = int(found["ttl"]) if found.get("ttl") else None
+        self.relays = "dead_letter_exchange" in found
+        self.auto_delete = "auto_delete" in found
+
+    def taken(self, reply: Taken, asked: int) -> None:
+        """A take's reply."""
+        self.server_ahead = max(self.server_ahead, reply.now - clock.now() * 1000)
+        self.state, self.lanes, self.keep = reply.state, reply.lanes, reply.keep
+        self.put(reply.entries)
+        self.hungry = len(reply.entries) >= asked
+
+    def put(self, entries: list[Entry]) -> None:
+        """Buffer what was handed out; what came before, in another reply, is not put twice."""
+        for entry in entries:
+            delivered = (entry.lane, entry.id)
+            if delivered not in self.known:
+                self.known.add(delivered)
+                self.buffer.append(entry)
+
+    def expired(self, entry: Entry) -> bool:
+        """Whether an entry's time to live is over."""
+        own = entry.fields.get(b"ttl")
+        if own is None and self.ttl is None:
+            return False
+        ttl = min(int(own) if own is not None else math.inf, self.ttl if self.ttl is not None else math.inf)
+        return entry.timestamp + ttl <= clock.now() * 1000 + self.server_ahead
+
+    def room(self) -> int:
+        """How many entries more its consumers may be given, as far as prefetch goes; what is buffered not taken off."""
+        if not self.subscriptions:
+            return 0
+        channels = {subscription.channel for subscription in self.subscriptions}
+        return max(channel.room() for channel in channels) if len(channels) == 1 else sum(c.room() for c in channels)
+
+    def choose(self) -> Subscription | None:
+        """Who gets the next entry: each in turn, as long as its channel has room."""
+        for position, subscription in enumerate(self.subscriptions):
+            if subscription.channel.room() > 0:
+                if position or len(self.subscriptions) > 1:
+                    self.subscriptions.append(self.subscriptions.pop(position))
+                return subscription
+        return None
+
+    def settle(self, delivered: Delivered) -> None:
+        """It is no longer ours."""
+        self.known.discard(delivered)
+        if self.unseen is not None:
+            self.unseen.add(delivered)

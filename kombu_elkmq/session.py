@@ -1,0 +1,410 @@
+"""What is behind one Kombu connection: its connections to the server, the queues it reads, what it was handed.
+
+Three connections, each from its first use on: for what a caller waits for (publish, declare), for takes and
+acknowledgements, which nobody waits for, and for the blocking read. The consumer at the server is new with each session;
+its lease is renewed by the process's heart (`elkmq._heart`), whatever the session's thread is busy with.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from elkmq._core import clock
+from elkmq._core.call import Call, command
+from elkmq._core.consumer import consumer_name
+from elkmq._core.fork import forget_in_child
+from elkmq._core.routing import Routing
+from elkmq._core.verbs import Delivered, Verbs, beat
+from elkmq._endpoint import Endpoint
+from elkmq._heart import heart
+from elkmq.errors import EventQueueError, InvalidOption, LeaseLost, QueueClosed
+from kombu_elkmq.channel import Channel
+from kombu_elkmq.delivery import Deliveries
+from kombu_elkmq.links import Link, wait_readable
+from kombu_elkmq.options import TransportOptions
+from kombu_elkmq.publishing import Publisher
+from kombu_elkmq.pump import Pump
+from kombu_elkmq.reader import Reader
+from kombu_elkmq.relay import Relay
+from kombu_elkmq.remains import Remains
+from kombu_elkmq.routing import Routes
+
+if TYPE_CHECKING:
+    from kombu_elkmq.loop import Loop
+
+log = logging.getLogger("kombu_elkmq")
+T = TypeVar("T")
+WINDOW = 120_000
+
+
+class Session:
+    """See the module. Kombu calls it the connection; ``client`` is the `kombu.Connection`."""
+
+    def __init__(self, client: Any, endpoint: Endpoint, options: TransportOptions) -> None:
+        if endpoint.cluster:
+            raise InvalidOption(
+                "elkmq+cluster:// is not supported by this release's Kombu transport; nothing was sent; use one server or "
+                "Sentinels (the library, elkmq.EventQueue, works on a cluster)."
+            )
+        self.client = client
+        self.endpoint = endpoint
+        self.options = options
+        self.block = min(options.lease / 3, endpoint.options.socket_timeout)
+        self.command = Link(endpoint, retry_for=options.publish_timeout)
+        self.taker: Link | None = None
+        self.waiter: Link | None = None
+        self.pid = os.getpid()
+        self.closed = False
+        self.channels: list[Channel] = []
+        self.readers: dict[str, Reader] = {}
+        self.name = consumer_name()
+        self.counting = False
+        self.pump = Pump(self)
+        self.deliveries = Deliveries(self)
+        self._tags = itertools.count(1)
+        self._error: EventQueueError | None = None
+        self._lock = threading.RLock()
+        self._pipe: tuple[int, int] | None = None
+        self._woken = False
+        self.any_lost = False
+        self.relay = Relay(self)
+        self.routes = Routes(self)
+        self.publisher = Publisher(self)
+        self._loop: Loop | None = None
+        self._draining: int | None = None
+        self._sweep_at = clock.now() + options.lease
+        self._channel_ids = itertools.count(1)
+        forget_in_child(self)
+
+    # -- life
+
+    def connect(self) -> None:
+        """Connect, in one attempt, and learn what the server is.
+
+        :raises EventQueueError: it cannot be reached, or refuses the login
+        """
+        self.command.connect()
+        found = self.command.run(command("INFO", "server", parse=_version, doing="ask for the server's version"))
+        self.counting = found < (7,)
+        self.routing = Routing(self.options.global_keyprefix, counting=self.counting, window=WINDOW)
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be used, as far as anybody knows."""
+        return not self.closed and self._error is None and self.pid == os.getpid()
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing can be done any more over this session."""
+        return self._error is not None
+
+    def check(self) -> None:
+        """Raise what ended this session.
+
+        :raises EventQueueError: the server was away for longer than the lease, or declared this consumer dead
+        """
+        if self._error is not None:
+            raise self._error
+        if not self.any_lost:
+            return
+        for reader in self.readers.values():
+            if reader.lost:
+                self.fail(LeaseLost(
+                    f"the lease on {reader.queue} was lost: this process was not heard of for too long; what it held is "
+                    "with other consumers; the connection is made anew."
+                ))  # fmt: skip
+                assert self._error is not None
+                raise self._error
+
+    def fail(self, error: EventQueueError) -> None:
+        """Nothing can be done any more over this session: the next one who asks is told."""
+        if self._error is None:
+            self._error = error
+            self.deliveries.forget_buffered()
+        self.wake()
+
+    def close(self) -> None:
+        """Acknowledge what is to be, hand back the rest at once, and hang up."""
+        if self.closed:
+            return
+        self.leave_loop()
+        for channel in list(self.channels):
+            channel.close()
+        self.closed = True
+        self.pump.stop()
+        if self.pid == os.getpid():
+            if self._error is None:
+                try:
+                    self._leave()
+                except EventQueueError as error:
+                    log.warning(
+                        "could not say goodbye to %s; it notices within the lease: %s", self.endpoint.describe(), error
+                    )
+            self.hang_up()
+        self.client = None
+
+    def detach(self) -> None:
+        """Kombu dropped this connection, which failed, or which a fork copied.
+
+        What the application still works on stays its own, and can be acknowledged; the rest goes back at once.
+        """
+        if self.closed:
+            return
+        self.leave_loop()
+        self.client = None
+        if self.pid != os.getpid():
+            self.closed = True
+            return
+        for reader in self.readers.values():
+            reader.subscriptions.clear()
+        Remains(self)
+
+    def _leave(self) -> None:
+        self.deliveries.flush()
+        if self.taker is not None and not self.pump.mending:
+            self.pump.end_wait()
+            self.taker.flush()
+        for reader in list(self.readers.values()):
+            self.release(reader)
+
+    def hang_up(self) -> None:
+        """Close the connections, and let the heart forget the readers."""
+        for reader in self.readers.values():
+            self._heart(reader).remove(reader)
+        self.readers.clear()
+        for link in (self.command, self.taker, self.waiter):
+            if link is not None:
+                link.close()
+        if self._pipe is not None:
+            for end in self._pipe:
+                os.close(end)
+            self._pipe = None
+
+    def forget_parent(self) -> None:
+        """In a forked child: the parent goes on with everything; nothing here is the child's."""
+        self._error = QueueClosed("the connection belongs to the parent process; nothing was sent; open a new one.")
+        self.readers.clear()
+        self._pipe = None
+        self._lock = threading.RLock()
+        self.pump = Pump(self)
+        self.deliveries = Deliveries(self)
+
+    # -- connections
+
+    def run(self, call: Call[T]) -> T:
+        """Send a call and wait for its answer."""
+        if self.closed or self.pid != os.getpid():
+            raise QueueClosed("the connection is closed; nothing was sent; open a new one.")
+        return self.command.run(call)
+
+    def post(self, call: Call[Any], done: Callable[[Any], None] | None = None) -> None:
+        """Send a call of a consumer; its answer is read when there is time."""
+        self.consuming().post(call, done)
+
+    def consuming(self) -> Link:
+        """The connection for takes and acknowledgements."""
+        if self.taker is None:
+            with self._lock:
+                if self.taker is None:
+                    lease = self.options.lease
+                    self.waiter = Link(
+                        self.endpoint, retry_for=lease, block=self.block, on_reconnect=self.pump.reconnected, known=True
+                    )
+                    taker = Link(self.endpoint, retry_for=lease, on_reconnect=self.pump.reconnected)
+                    taker.connect()
+                    self.waiter.connect()
+                    self._pipe = os.pipe()
+                    for end in self._pipe:
+                        os.set_blocking(end, False)
+                    self.taker = taker
+        return self.taker
+
+    def watched(self) -> dict[int, Any]:
+        """What to watch while waiting: descriptors, and what tells a new one from an old one of the same number."""
+        found: dict[int, Any] = {self._pipe[0]: self._pipe} if self._pipe is not None else {}
+        if not self.pump.mending:
+            for link in (self.taker, self.waiter):
+                if link is not None and link.fd >= 0:
+                    found[link.fd] = link.socket
+        return found
+
+    def wake(self) -> None:
+        """End the waiting of whoever waits for messages. From any thread."""
+        if self._pipe is not None and not self._woken:
+            self._woken = True
+            try:
+                os.write(self._pipe[1], b"\0")
+            except OSError:
+                pass
+
+    def awake(self) -> None:
+        """The waiting ended."""
+        if self._woken and self._pipe is not None:
+            self._woken = False
+            try:
+                os.read(self._pipe[0], 4096)
+            except OSError:
+                pass
+
+    # -- handing out
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Hand out one message.
+
+        :raises TimeoutError: none came within ``timeout`` seconds (None: wait for ever)
+        :raises EventQueueError: the server was away for longer than the lease, or the lease is lost
+        """
+        me = threading.get_ident()
+        if self._draining not in (None, me):
+            raise RuntimeError(
+                "two threads wait for messages of one connection; nothing was lost; give each thread a connection of its own."
+            )
+        outer, self._draining = self._draining, me
+        try:
+            self._drain(None if timeout is None else time.monotonic() + timeout)
+        finally:
+            self._draining = outer
+
+    def _drain(self, deadline: float | None) -> None:
+        deliveries = self.deliveries
+        while True:
+            self.check()
+            if deliveries.deliver_one():
+                return
+            self.pump.run()
+            self.relay.run()
+            self.chores()
+            if deliveries.deliver_one():
+                return
+            left = self.pump.next_look()
+            if deadline is not None:
+                left = min(left, deadline - time.monotonic())
+                if left <= 0:
+                    raise TimeoutError("no message came in time")
+            fds = list(self.watched())
+            if not fds:
+                raise RuntimeError(
+                    "nothing is consumed on this connection; start a consumer before waiting for messages."
+                )
+            wait_readable(fds, left)
+            self.awake()
+
+    def join(self, loop: Loop) -> None:
+        """An event loop hands out from now on."""
+        self.leave_loop()
+        self._loop = loop
+
+    def leave_loop(self) -> None:
+        """It does not any more."""
+        if self._loop is not None:
+            loop, self._loop = self._loop, None
+            loop.leave()
+
+    def changed(self) -> None:
+        """There is a consumer more, or less."""
+        self.wake()
+
+    # -- readers
+
+    def channel(self) -> Channel:
+        """A new channel."""
+        found = Channel(self)
+        self.channels.append(found)
+        return found
+
+    def next_channel_id(self) -> int:
+        """A number for a channel."""
+        return next(self._channel_ids)
+
+    def reader(self, queue: str) -> Reader:
+        """The reader of a queue, registered; made where there is none."""
+        self.check()
+        found = self.readers.get(queue)
+        if found is not None:
+            return found
+        link = self.consuming()
+        verbs = Verbs(
+            self.routing.queue(queue), counting=self.counting, window=WINDOW, delivery_limit=self.options.delivery_limit
+        )
+        reader = Reader(self, queue, verbs, self.options.lease)
+        sent = clock.now()
+        info = {"host": socket.gethostname(), "pid": os.getpid(), "kind": "kombu"}
+        server_ms, settings = link.run(verbs.open(self.name, round(self.options.lease * 1000), info))
+        reader.opened(server_ms, settings, sent)
+        self.readers[queue] = reader
+        self._heart(reader).add(reader)
+        return reader
+
+    def last_consumer_went(self, reader: Reader) -> None:
+        """Nobody consumes a queue any more on this session."""
+        self.deliveries.hand_back_buffered(reader)
+        if reader.auto_delete and not reader.lost and self._error is None:
+            self.deliveries.flush()
+            self.release(reader)
+            self.run(self.routing.queue_delete(reader.queue, if_unused=True, if_empty=False, tombstone=True))
+            self.routes.forget_all()
+        elif not reader.known:
+            self.deliveries.flush()
+            self.release(reader)
+
+    def release(self, reader: Reader) -> None:
+        """Hand back what a reader holds and unregister it."""
+        self._heart(reader).remove(reader)
+        reader.registered = False
+        self.readers.pop(reader.queue, None)
+        if not reader.lost:
+            while self.consuming().run(reader.verbs.leave(self.name)):
+                pass
+
+    def hand_back(self, reader: Reader, delivered: list[Delivered]) -> None:
+        """Give back what no application has seen."""
+        for each in delivered:
+            reader.settle(each)
+        self.post(reader.verbs.requeue(self.name, delivered, failed=False, seen=False))
+
+    def sooner(self, reader: Reader, seconds: float) -> None:
+        """Have the heart see to a queue when something is due."""
+        if seconds < reader.lease:
+            self._heart(reader).sooner(reader, seconds)
+
+    def _heart(self, reader: Reader) -> Any:
+        return heart(self.endpoint, reader.verbs.keys.lane(0))
+
+    def verify(self) -> None:
+        """Ask the server whether the leases hold: this process was stopped, or cut off, for long.
+
+        :raises EventQueueError: one does not
+        """
+        readers = [reader for reader in self.readers.values() if reader.registered]
+        lease = round(self.options.lease * 1000)
+        sent = clock.now()
+        replies = self.run(beat([(reader.verbs, self.name, lease) for reader in readers]))
+        for reader, left in zip(readers, replies, strict=True):
+            if left < 0:
+                reader.lost = True
+            else:
+                reader.heard(sent)
+        self.check()
+
+    def chores(self) -> None:
+        """Now and then: delete queues whose readers vanished."""
+        now = clock.now()
+        if now >= self._sweep_at and self.taker is not None and not self.pump.mending:
+            self._sweep_at = now + self.options.lease
+            self.post(self.routing.sweep())
+
+
+def _version(raw: Any) -> tuple[int, ...]:
+    if isinstance(raw, dict):
+        text = str(raw.get("redis_version", "7"))
+    else:
+        found = [line for line in raw.decode().splitlines() if line.startswith("redis_version:")]
+        text = found[0].partition(":")[2] if found else "7"
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
