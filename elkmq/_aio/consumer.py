@@ -161,7 +161,10 @@ class Consumer:
         sent = now()
         try:
             if isinstance(action, core.Take):
-                state.taken(await self._channel.run(verbs.take(state.name, action.n, action.token)), now())
+                taken = await self._channel.run(verbs.take(state.name, action.n, action.token))
+                state.taken(taken, now())
+                if taken.next_event > 0:
+                    self._heart.sooner(self, taken.next_event / 1000)
             elif isinstance(action, core.Block):
                 found = await self._wait(
                     verbs.wait_for_entries(state.name, action.n, state.lanes, max(1, round(left * 1000)))

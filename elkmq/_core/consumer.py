@@ -199,7 +199,7 @@ class ConsumerState:
         self.lanes = reply.lanes
         self.keep = reply.keep
         self._buffer.extend(reply.entries)
-        self._empty = not reply.entries
+        self._empty = not reply.entries and reply.next_event != 0
 
     def blocked(self, entries: list[Entry]) -> None:
         """A blocking read's reply, wake tokens among it; an empty one: its time was over."""
