@@ -14,6 +14,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl, urlencode
+from uuid import uuid4
 
 import elkmq.event as core
 from elkmq import errors
@@ -21,6 +22,9 @@ from elkmq import errors
 __all__ = ["EventQueue", "ServiceEvent"]
 
 T = TypeVar("T")
+
+_RETRY_FOR = 1.0
+"""Seconds: the original fails at once; a kept connection that the server has closed since is to be replaced first."""
 
 
 class ServiceEvent:
@@ -96,12 +100,12 @@ class EventQueue:
     def __init__(self, queue_name: str, connection_url: str) -> None:
         from elkmq import EventQueue as Queue
 
-        self._queue = Queue(_text(queue_name), _url(_text(connection_url)))
+        self._queue = Queue(_text(queue_name), _url(_text(connection_url)), retry_for=_RETRY_FOR)
 
     def enqueue(self, event: ServiceEvent) -> int:
-        """Add an event; returns Redis' timestamp in milliseconds."""
-        wanted = _event(event)
-        return _run(lambda: self._queue.enqueue(wanted), "EnqueueError")
+        """Add an event; returns Redis' timestamp in milliseconds. The same event twice is two entries."""
+        wanted, once = _event(event), uuid4().hex  # so a retry after a broken connection is told from a second call
+        return _run(lambda: self._queue.enqueue(wanted, dedupe_id=once), "EnqueueError")
 
     def dequeue(self) -> tuple[int, ServiceEvent]:
         """Take the oldest event, or raise ``RuntimeError("EmptyQueue")``."""
@@ -110,12 +114,7 @@ class EventQueue:
     def dequeue_blocking(self, timeout: int) -> tuple[int, ServiceEvent]:
         """Wait up to ``timeout`` seconds (0: without end) for an event, or raise ``RuntimeError("EmptyQueue")``."""
         seconds = _seconds(timeout)
-        while True:
-            try:
-                return _pair(_run(lambda: self._queue.dequeue_blocking(seconds or core.MAX_TIMEOUT), "DequeueError"))
-            except errors.EmptyQueue:
-                if seconds:
-                    raise
+        return _pair(_run(lambda: self._queue.dequeue_blocking(seconds), "DequeueError"))
 
     def enqueue_response(self, event: ServiceEvent) -> None:
         """Send the response to whoever awaits one for its uuid."""
