@@ -42,6 +42,7 @@ end
 if more then return {now, 'more', lanes_of(settings), false} end
 if ARGV[2] ~= '' then
   sure('hash', key('consumer_info'))
+  sure('stream', lane_key('w'))
   for _, lane in ipairs(lanes_of(settings)) do ensure_group(lane) end
   ensure_group('w')
   redis.call('ZADD', key('consumers'), ms(now + tonumber(ARGV[3])), ARGV[2])

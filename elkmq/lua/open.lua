@@ -16,6 +16,7 @@ if settings and settings.serve_elkmq01 and ARGV[4] ~= '1' then
   fail('ELKMQ_SERVES_ORIGINAL the queue serves consumers of elk-mq 0.1')
 end
 sure_of_lanes(settings)
+sure('stream', lane_key('w'))
 sure('hash', key('consumer_info'))
 even_when_full()
 for _, lane in ipairs(lanes_of(settings)) do ensure_group(lane) end

@@ -14,7 +14,7 @@ if ARGV[2] ~= '1' and ARGV[3] ~= '1' and #ARGV < 2000 then
     ids[n > 0 and n or 1] = ARGV[i + 1]
   end
   local pending = n > 0 and redis.pcall('XPENDING', KEYS[1], 'elkmq', ids[1], ids[n], n, ARGV[1]) or {}
-  local mine = not pending.err and #pending == n
+  local mine = n > 0 and not pending.err and #pending == n
   for i = 1, mine and n or 0 do
     if pending[i][1] ~= ids[i] then mine = false end
   end

@@ -7,6 +7,7 @@
 --   next    ms until an entry is due or a lease ends, -1: none known
 --   more    1 where there is more to do at once
 --   outbox  entries waiting in the outbox
+-- Where a chore stops with an error, it has changed nothing; those before it are done, and the lease is renewed.
 -- Errors: ELKMQ_CONSUMER_GONE: the lease is over, its deliveries are others' now.
 -- Cost with nothing to do: TIME, ZSCORE, GET, ZREM, ZREVRANGE, HGET, ZADD, ZRANGEBYSCORE, ZRANGE x2, XLEN.
 --- include keys

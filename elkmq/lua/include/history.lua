@@ -21,7 +21,7 @@ end
 local function end_of_history(served)
   local first = redis.call('XRANGE', main, '-', '+', 'COUNT', 1)[1]
   if not first or is_ours(first[2]) and not served then return '0', 0 end
-  local length, waiting = redis.call('XLEN', main), redis.call('LLEN', key('message_queue'))
+  local length, waiting = redis.call('XLEN', main), tonumber(redis.pcall('LLEN', key('message_queue'))) or 0
   local start = redis.call('XREVRANGE', main, '+', '-', 'COUNT', 1)[1][1]
   if waiting > 0 then
     local oldest = redis.call('LINDEX', key('message_queue'), -1)
@@ -44,7 +44,7 @@ local function end_of_history(served)
 end
 
 local function note_history(entries)
-  if entries > 0 or redis.call('HEXISTS', key('counters'), 'history') == 1 then
+  if entries > 0 or redis.pcall('HEXISTS', key('counters'), 'history') == 1 then
     redis.pcall('HSET', key('counters'), 'history', entries)
   end
 end

@@ -37,8 +37,10 @@ local function sure_of_lane(settings, lane)
 end
 
 -- Entries of the main lane that are not work: responses that are kept for clients of elk-mq 0.1, and their history.
+-- Never fails, as count() does not.
 local function not_work()
-  return redis.call('ZCARD', key('answered')) + (tonumber(redis.call('HGET', key('counters'), 'history')) or 0)
+  local kept, history = redis.pcall('ZCARD', key('answered')), redis.pcall('HGET', key('counters'), 'history')
+  return (tonumber(kept) or 0) + (type(history) == 'string' and tonumber(history) or 0)
 end
 
 -- Ready entries: in a lane and handed to nobody. Consumers of elk-mq 0.1 leave a trace in their list only.
