@@ -104,7 +104,7 @@ def _number(queue: str, given: Mapping[str, Any], name: str, least: int) -> int 
     return int(value)
 
 
-def _wrong(queue: str, name: str, value: object, wants: str) -> Exception:
+def _wrong(queue: str, name: str, value: object, wants: str) -> Any:
     return precondition_failed(
         f"argument {name} of queue {queue!r} is {value!r}; the queue was not declared; give {wants}", DECLARE
     )

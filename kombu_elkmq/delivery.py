@@ -64,7 +64,6 @@ class Deliveries:
             reader.buffer.appendleft(entry)
             self._session.verify()
             return True
-        self._session.pump.top_up(reader, now)
         self._deliver(reader, subscription, entry)
         return True
 
@@ -91,14 +90,14 @@ class Deliveries:
         channel = subscription.channel
         tag = channel.next_tag()
         try:
-            message = messages.message_of(reader, entry.fields, entry.timestamp, channel, tag, subscription.tag)
+            message = messages.message_of(reader.queue, entry, channel, tag, subscription.tag)
         except messages.UNREADABLE as error:
             if b"response" in entry.fields and b"event" not in entry.fields:
                 reader.settle(delivered)
                 for call in reader.verbs.keep_response(entry):
                     self._session.post(call)
                 return
-            log.error("an entry of %s is no message and went to its dead letters: %s", reader.queue, error)
+            log.warning("an entry of %s is no message and went to its dead letters: %s", reader.queue, error)
             self.reject(reader, delivered, "unreadable", str(error))
             return
         if subscription.no_ack:
@@ -107,6 +106,7 @@ class Deliveries:
             channel.unacked[tag] = Held(reader, delivered, weakref.ref(message))
             if b"failed" in entry.fields:
                 self._session.post(reader.verbs.start(self._session.name, delivered))
+        self._session.pump.top_up(reader, clock.now())
         subscription.callback(message)
 
     def deliverable(self) -> bool:

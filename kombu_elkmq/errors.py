@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amqp import exceptions as amqp
 from kombu.exceptions import ChannelError, OperationalError
 
@@ -42,17 +44,17 @@ __all__ = [
 ]  # fmt: skip
 
 
-def not_found(what: str, method: tuple[int, int]) -> Exception:
+def not_found(what: str, method: tuple[int, int]) -> Any:
     """404, as a broker of AMQP says it."""
     return amqp.NotFound(f"NOT_FOUND - no {what}; nothing was changed; declare it first", method, "", 404)
 
 
-def precondition_failed(why: str, method: tuple[int, int]) -> Exception:
+def precondition_failed(why: str, method: tuple[int, int]) -> Any:
     """406."""
     return amqp.PreconditionFailed(f"PRECONDITION_FAILED - {why}", method, "", 406)
 
 
-def no_route(exchange: str, key: str) -> Exception:
+def no_route(exchange: str, key: str) -> Any:
     """312: a mandatory message that no binding leads anywhere."""
     return amqp.ChannelError(
         f"NO_ROUTE - no queue is bound to exchange {exchange!r} for routing key {key!r}; the message is nowhere; "

@@ -51,7 +51,7 @@ def _arguments(payload: str | None) -> tuple[list[Any], dict[str, Any]]:
     if isinstance(found, list):
         return found, {}
     if not isinstance(found, dict):
-        raise ValueError("the payload is neither a list nor an object")
+        raise ValueError("the payload is neither a list nor an object")  # noqa: TRY004 - of the content, not of an argument
     if found and set(found) <= {"args", "kwargs"}:
         args, kwargs = found.get("args") or [], found.get("kwargs") or {}
         if not isinstance(args, list) or not isinstance(kwargs, dict):

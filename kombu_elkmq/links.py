@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -56,10 +57,12 @@ class Link(Channel):
         if self._known:
             self.client_id = None
             self._raw.send_command("CLIENT", "ID", check_health=False)
-            try:
+            with suppress(ResponseError):  # not permitted: then a wait is ended by hanging up
                 self.client_id = int(self._raw.read_response(disconnect_on_error=False))
-            except ResponseError:  # not permitted: then a wait is ended by hanging up
-                pass
+
+    def give_up_after(self, seconds: float) -> None:
+        """Repeat calls over a broken connection for so long from now on."""
+        self._retry_for = min(self._retry_for, seconds)
 
     @property
     def fd(self) -> int:

@@ -8,13 +8,13 @@ from typing import Any
 from kombu.compression import decompress
 from kombu.transport import base
 
+from elkmq._core.entry import Entry
 from elkmq.errors import EventQueueError
 from elkmq.event import ServiceEvent
 from kombu_elkmq import codec, events
-from kombu_elkmq.reader import Reader
 
 
-class Message(base.Message):  # type: ignore[misc]
+class Message(base.Message):
     """Kombu's message, with what ElkMQ knows of it.
 
     ``headers`` has, besides the producer's, ``x-acquired-count`` (times it was handed out before) and
@@ -38,25 +38,24 @@ class Message(base.Message):  # type: ignore[misc]
         compression = self.headers.get("compression")
         if compression:
             try:
-                body = decompress(body, compression)
+                body = decompress(body, compression)  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001 - Kombu reports it to the consumer's decode error handler
                 self.errors.append(sys.exc_info())
         self.body = body
 
 
-def message_of(
-    reader: Reader, fields: dict[bytes, bytes], timestamp: int, channel: Any, tag: int, consumer: str | None
-) -> Message:
+def message_of(queue: str, entry: Entry, channel: Any, tag: int, consumer: str | None) -> Message:
     """Read a message from an entry's fields.
 
     :raises ValueError: they cannot be read; so does `EventQueueError`
     """
+    fields = entry.fields
     event = ServiceEvent.from_json(fields[b"event"])
     kombu = fields.get(b"kombu")
     if kombu is None:
-        decoded = events.as_task(event, fields, timestamp, reader.queue)
+        decoded = events.as_task(event, fields, entry.timestamp, queue)
     else:
-        decoded = codec.decode(event, kombu, fields.get(b"body"), reader.queue)
+        decoded = codec.decode(event, kombu, fields.get(b"body"), queue)
     headers = decoded.headers
     info: dict[str, Any] = {
         "exchange": decoded.exchange,

@@ -17,6 +17,7 @@ standing by   paused, or another consumer is served                      its wak
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from elkmq._core import clock
 from elkmq._core.call import command
 from elkmq._core.entry import Entry, Taken
 from elkmq._core.verbs import wait_for_entries
-from elkmq.errors import LeaseLost, ServerConnectionError
+from elkmq.errors import LeaseLost, QueueClosed, ServerConnectionError
 from kombu_elkmq.links import Mender
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Pump:
         if self._mender is not None:
             self._mender.stop()
 
-    def reconnected(self, _: Any = None) -> None:
+    def reconnected(self) -> None:
         """A connection was replaced: a reply may have gone with it."""
         self._recover = True
 
@@ -225,7 +226,7 @@ class Pump:
         if isinstance(outcome, Exception):
             if isinstance(outcome, ServerConnectionError):
                 self._session.fail(outcome)
-            elif not isinstance(outcome, LeaseLost):
+            elif not isinstance(outcome, LeaseLost | QueueClosed) and all(r.registered for r in waiting):
                 # A stream or its group is gone (FLUSHALL): a take makes it again.
                 log.warning("the queues are looked at anew: %s", outcome)
             for reader in waiting:
@@ -265,7 +266,7 @@ class Pump:
             self._recovering += 1
             limit = self._session.options.fetch_limit
             call = reader.verbs.recover(self._session.name, list(reader.known), limit)
-            self._session.post(call, lambda outcome, reader=reader: self._recovered(reader, outcome))
+            self._session.post(call, functools.partial(self._recovered, reader))
 
     def _recovered(self, reader: Reader, outcome: list[Entry] | Exception) -> None:
         self._recovering -= 1

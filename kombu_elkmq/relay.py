@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from elkmq._core.entry import Entry
 from elkmq._core.entry import Outgoing as Event
+from elkmq._core.routing import CHANGED
 from elkmq._core.verbs import Verbs
 from elkmq.errors import EventQueueError
 from elkmq.event import ServiceEvent
 from kombu_elkmq import codec
 from kombu_elkmq.deaths import Reason, goes_in_circles, record_death
 from kombu_elkmq.declarations import DEFAULT_EXCHANGE
+from kombu_elkmq.errors import CHANNEL_ERRORS
 from kombu_elkmq.message import UNREADABLE
 from kombu_elkmq.publishing import as_outgoing
 
@@ -61,7 +63,7 @@ class Relay:
         while entries := self._session.run(verbs.outbox(100)):
             for entry in entries:
                 self._send(queue, entry)
-            self._session.run(verbs.relayed([entry.id.decode() for entry in entries]))
+            self._session.run(verbs.relayed([entry.id for entry in entries]))
 
     def _send(self, queue: str, entry: Entry) -> None:
         fields = entry.fields
@@ -105,17 +107,18 @@ class Relay:
     def _publish(self, exchange: str, key: str, headers: dict[str, Any], event_for: Any) -> None:
         session = self._session
         for _ in range(20):
-            queues, versions = ((key,), ())
+            queues: tuple[str, ...] = (key,)
+            versions: tuple[tuple[str, str], ...] = ()
             if exchange:
                 try:
-                    queues, versions = session.routes.route(exchange, key, headers)  # type: ignore[assignment]
-                except Exception as error:  # noqa: BLE001 - no such exchange: RabbitMQ drops the message then too
+                    queues, versions = session.routes.route(exchange, key, headers)
+                except CHANNEL_ERRORS as error:  # no such exchange: RabbitMQ drops the message then too
                     log.warning("a dead letter was dropped: %s", error)
                     return
-            queues = tuple(queue for queue in queues if not goes_in_circles(headers, queue))  # type: ignore[assignment]
+            queues = tuple(queue for queue in queues if not goes_in_circles(headers, queue))
             if not queues:
                 return
             events = [(index, event_for(queue)) for index, queue in enumerate(queues)]
-            if session.run(session.routing.publish(queues, versions, events)) != "changed":
+            if session.run(session.routing.publish(queues, versions, events)) != CHANGED:
                 return
             session.routes.forget(exchange)

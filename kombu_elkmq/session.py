@@ -1,8 +1,7 @@
 """What is behind one Kombu connection: its connections to the server, the queues it reads, what it was handed.
 
-Three connections, each from its first use on: for what a caller waits for (publish, declare), for takes and
-acknowledgements, which nobody waits for, and for the blocking read. The consumer at the server is new with each session;
-its lease is renewed by the process's heart (`elkmq._heart`), whatever the session's thread is busy with.
+The consumer at the server is new with each session; its lease is renewed by the process's heart (`elkmq._heart`),
+whatever the session's thread is busy with.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
-from elkmq._core.call import Call, command
+from elkmq._core.call import command
 from elkmq._core.consumer import consumer_name
 from elkmq._core.fork import forget_in_child
 from elkmq._core.routing import Routing
@@ -27,7 +25,7 @@ from elkmq._heart import heart
 from elkmq.errors import EventQueueError, InvalidOption, LeaseLost, QueueClosed
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.delivery import Deliveries
-from kombu_elkmq.links import Link, wait_readable
+from kombu_elkmq.links import wait_readable
 from kombu_elkmq.options import TransportOptions
 from kombu_elkmq.publishing import Publisher
 from kombu_elkmq.pump import Pump
@@ -35,16 +33,16 @@ from kombu_elkmq.reader import Reader
 from kombu_elkmq.relay import Relay
 from kombu_elkmq.remains import Remains
 from kombu_elkmq.routing import Routes
+from kombu_elkmq.wires import Wires
 
 if TYPE_CHECKING:
     from kombu_elkmq.loop import Loop
 
 log = logging.getLogger("kombu_elkmq")
-T = TypeVar("T")
 WINDOW = 120_000
 
 
-class Session:
+class Session(Wires):
     """See the module. Kombu calls it the connection; ``client`` is the `kombu.Connection`."""
 
     def __init__(self, client: Any, endpoint: Endpoint, options: TransportOptions) -> None:
@@ -54,25 +52,14 @@ class Session:
                 "Sentinels (the library, elkmq.EventQueue, works on a cluster)."
             )
         self.client = client
-        self.endpoint = endpoint
-        self.options = options
-        self.block = min(options.lease / 3, endpoint.options.socket_timeout)
-        self.command = Link(endpoint, retry_for=options.publish_timeout)
-        self.taker: Link | None = None
-        self.waiter: Link | None = None
-        self.pid = os.getpid()
-        self.closed = False
+        super().__init__(endpoint, options)
         self.channels: list[Channel] = []
         self.readers: dict[str, Reader] = {}
         self.name = consumer_name()
         self.counting = False
         self.pump = Pump(self)
         self.deliveries = Deliveries(self)
-        self._tags = itertools.count(1)
         self._error: EventQueueError | None = None
-        self._lock = threading.RLock()
-        self._pipe: tuple[int, int] | None = None
-        self._woken = False
         self.any_lost = False
         self.relay = Relay(self)
         self.routes = Routes(self)
@@ -167,6 +154,7 @@ class Session:
         Remains(self)
 
     def _leave(self) -> None:
+        self.be_quick()
         self.deliveries.flush()
         if self.taker is not None and not self.pump.mending:
             self.pump.end_wait()
@@ -179,79 +167,21 @@ class Session:
         for reader in self.readers.values():
             self._heart(reader).remove(reader)
         self.readers.clear()
-        for link in (self.command, self.taker, self.waiter):
-            if link is not None:
-                link.close()
-        if self._pipe is not None:
-            for end in self._pipe:
-                os.close(end)
-            self._pipe = None
+        self.hang_up_wires()
 
     def forget_parent(self) -> None:
         """In a forked child: the parent goes on with everything; nothing here is the child's."""
         self._error = QueueClosed("the connection belongs to the parent process; nothing was sent; open a new one.")
         self.readers.clear()
-        self._pipe = None
-        self._lock = threading.RLock()
+        self.forget_wires()
         self.pump = Pump(self)
         self.deliveries = Deliveries(self)
 
-    # -- connections
+    def _reconnected(self, _: Any) -> None:
+        self.pump.reconnected()
 
-    def run(self, call: Call[T]) -> T:
-        """Send a call and wait for its answer."""
-        if self.closed or self.pid != os.getpid():
-            raise QueueClosed("the connection is closed; nothing was sent; open a new one.")
-        return self.command.run(call)
-
-    def post(self, call: Call[Any], done: Callable[[Any], None] | None = None) -> None:
-        """Send a call of a consumer; its answer is read when there is time."""
-        self.consuming().post(call, done)
-
-    def consuming(self) -> Link:
-        """The connection for takes and acknowledgements."""
-        if self.taker is None:
-            with self._lock:
-                if self.taker is None:
-                    lease = self.options.lease
-                    self.waiter = Link(
-                        self.endpoint, retry_for=lease, block=self.block, on_reconnect=self.pump.reconnected, known=True
-                    )
-                    taker = Link(self.endpoint, retry_for=lease, on_reconnect=self.pump.reconnected)
-                    taker.connect()
-                    self.waiter.connect()
-                    self._pipe = os.pipe()
-                    for end in self._pipe:
-                        os.set_blocking(end, False)
-                    self.taker = taker
-        return self.taker
-
-    def watched(self) -> dict[int, Any]:
-        """What to watch while waiting: descriptors, and what tells a new one from an old one of the same number."""
-        found: dict[int, Any] = {self._pipe[0]: self._pipe} if self._pipe is not None else {}
-        if not self.pump.mending:
-            for link in (self.taker, self.waiter):
-                if link is not None and link.fd >= 0:
-                    found[link.fd] = link.socket
-        return found
-
-    def wake(self) -> None:
-        """End the waiting of whoever waits for messages. From any thread."""
-        if self._pipe is not None and not self._woken:
-            self._woken = True
-            try:
-                os.write(self._pipe[1], b"\0")
-            except OSError:
-                pass
-
-    def awake(self) -> None:
-        """The waiting ended."""
-        if self._woken and self._pipe is not None:
-            self._woken = False
-            try:
-                os.read(self._pipe[0], 4096)
-            except OSError:
-                pass
+    def _mending(self) -> bool:
+        return self.pump.mending
 
     # -- handing out
 

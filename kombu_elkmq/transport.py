@@ -13,7 +13,7 @@ from kombu_elkmq.loop import Loop
 from kombu_elkmq.session import Session
 
 
-class Management(base.Management):  # type: ignore[misc]
+class Management(base.Management):
     """What `Connection.manager` offers."""
 
     def get_bindings(self) -> list[dict[str, str]]:
@@ -25,18 +25,18 @@ class Management(base.Management):  # type: ignore[misc]
         ]
 
 
-class Transport(base.Transport):  # type: ignore[misc]
+class Transport(base.Transport):
     """ElkMQ."""
 
     can_parse_url = True
-    default_port = 6379
+    default_port: Any = 6379
     driver_type = "redis"
     """Celery decides by it: events fan out, mingle and gossip are on, ``worker_disable_prefetch`` works."""
     driver_name = "elkmq"
     polling_interval = None
     supports_batch_publish = True
-    connection_errors = errors.CONNECTION_ERRORS
-    channel_errors = errors.CHANNEL_ERRORS
+    connection_errors: Any = errors.CONNECTION_ERRORS
+    channel_errors: Any = errors.CHANNEL_ERRORS
     recoverable_connection_errors = errors.RECOVERABLE_CONNECTION_ERRORS
     recoverable_channel_errors = errors.RECOVERABLE_CHANNEL_ERRORS
     implements = base.Transport.implements.extend(
@@ -46,12 +46,11 @@ class Transport(base.Transport):  # type: ignore[misc]
         exchange_type=frozenset(["direct", "topic", "fanout", "headers"]),
     )
     Management = Management
-    Channel = Channel
     tls = False
 
     def __init__(self, client: Any, **_: Any) -> None:
-        super().__init__(client)
-        urls.take_apart(client, tls=self.tls)
+        self.client: Any = client
+        urls.take_apart(client)
 
     def driver_version(self) -> str:
         """ElkMQ's release."""

@@ -22,7 +22,7 @@ _FORMS = {
 _ADDRESS_OPTIONS = ("db", "service", "username", "password")
 
 
-def take_apart(client: Any, *, tls: bool) -> None:
+def take_apart(client: Any) -> None:
     """Put the parts of a Kombu connection's url where Kombu keeps them.
 
     :raises InvalidOption: the url makes no sense; no password is in the message
@@ -142,13 +142,13 @@ def _of_ssl(client: Any) -> dict[str, Any]:
     """Celery's ``broker_use_ssl`` as our options: the names are those of redis-py, as ``redis://`` has them."""
     if not isinstance(client.ssl, dict):
         return {}
-    names = {
+    names: dict[str, str] = {
         "keyfile": "ssl_keyfile",
         "certfile": "ssl_certfile",
         "ca_certs": "ssl_ca_certs",
         "cert_reqs": "ssl_cert_reqs",
     }
-    found = {names.get(name, name): value for name, value in client.ssl.items()}
+    found: dict[str, Any] = {names.get(str(name), str(name)): value for name, value in client.ssl.items()}
     required = found.get("ssl_cert_reqs")
     if required is not None and not isinstance(required, str):
         found["ssl_cert_reqs"] = {0: "none", 1: "optional"}.get(int(required), "required")

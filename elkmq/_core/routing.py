@@ -45,7 +45,7 @@ class Routing:
         """The keys of a queue."""
         return QueueKeys(name, self.prefix)
 
-    def enqueue(self, queue: str, events: Iterable[Outgoing]) -> Call[list[bytes]]:
+    def enqueue(self, queue: str, events: Iterable[Outgoing]) -> Call[list[bytes] | str]:
         """Accept events for one queue, named by its routing key."""
         args = list(self._head)
         for event in events:

@@ -11,6 +11,7 @@
 --- include wake
 local settings, now = read_settings(), server_time()
 if settings and settings.gone then
+  if ARGV[3] == '1' then return {'absent'} end
   redis.call('UNLINK', key('settings'))
   settings = nil
 end

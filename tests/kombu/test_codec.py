@@ -92,7 +92,10 @@ def test_task_headers_come_back_whatever_they_hold_and_whichever_there_are(heade
     }
 
 
-@pytest.mark.parametrize("task_id", ["nightly-report", "A" * 36, "F0CED8D6-0E7F-4B91-BCC1-C527CED80C48", "f0ced8d60e7f4b91bcc1c527ced80c48", ""])
+@pytest.mark.parametrize(
+    "task_id",
+    ["nightly-report", "A" * 36, "F0CED8D6-0E7F-4B91-BCC1-C527CED80C48", "f0ced8d60e7f4b91bcc1c527ced80c48", ""],
+)
 def test_a_task_id_that_is_no_uuid_comes_back(task_id: str) -> None:
     headers = {**task_headers(), "id": task_id, "root_id": task_id}
     _, found = there_and_back(Outgoing(b"[]", 0, "application/json", "utf-8", headers, {"correlation_id": task_id}))
