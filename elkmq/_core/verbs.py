@@ -70,7 +70,7 @@ class Verbs:
 
         Where an event has no unique id, or none is remembered, the call is not repeated after a lost reply.
         """
-        args: list[Arg] = [self.window, self.counting]
+        args: list[Arg] = [self.window]
         retry = self.window > 0
         for event in events:
             args += event.arguments()

@@ -41,7 +41,7 @@ for _, event in ipairs(outbox) do
   event.id = redis.call('XADD', key('outbox'), '*', 'unique', event.unique, 'delay', event.delay, 'priority', event.priority,
     unpack(event.fields))
 end
-local ids = accept_for(queues, window, counting, events)
+local ids = accept_for(queues, window, events)
 remove(lane, id)
 if keep and entry then retain(settings, {entry}) end
 if counting then count('completed', 1) end

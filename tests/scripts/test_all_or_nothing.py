@@ -214,7 +214,7 @@ def test_a_key_of_another_type_stops_a_verb_before_it_changes_anything(server, n
             assert "WRONG" in str(error), ending
             after = q.snapshot()
             if scene is take_over:  # each chore by itself: the lease is renewed, and the take-over stays where a later one fails
-                if b"c" not in dict(after[b"consumers"]):
+                if isinstance(after[b"event_stream"], tuple) and not after[b"event_stream"][0]:
                     assert len(after[b"event_stream:redelivered"][0]) == 3
                     continue
                 del before[b"consumers"], after[b"consumers"]

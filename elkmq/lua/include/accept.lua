@@ -134,8 +134,7 @@ local function drop_oldest(settings)
   end
 end
 
--- Takes in the events that were not accepted before. Returns their ids in the order of `events` as enqueue.lua says, and
--- how many were new.
+-- Takes in the events that were not accepted before. Returns their ids in the order of `events` as enqueue.lua says.
 local function accept_all(settings, window, events)
   local ids, accepted, known = {}, 0, {}
   for i, event in ipairs(events) do
@@ -151,7 +150,7 @@ local function accept_all(settings, window, events)
     end
   end
   if accepted > 0 and settings and settings.max_length and settings.overflow == 'drop_oldest' then drop_oldest(settings) end
-  return ids, accepted
+  return ids
 end
 
 -- The events of each queue, by its index in KEYS; everything is looked at and nothing written. Those of index 0 are left.
@@ -174,13 +173,12 @@ local function by_queue(events)
 end
 
 -- Takes in the events of several queues. Returns the ids of `events`, which may have those of other ones already.
-local function accept_for(queues, window, counting, events)
+local function accept_for(queues, window, events)
   local ids, before = {}, main
   for index, queue in pairs(queues) do
     switch(KEYS[index])
-    local found, accepted = accept_all(queue.settings, window, queue.events)
+    local found = accept_all(queue.settings, window, queue.events)
     for i, event in ipairs(queue.events) do event.id = found[i] end
-    if counting then count('enqueued', accepted) end
   end
   switch(before)
   for i, event in ipairs(events) do ids[i] = event.id end

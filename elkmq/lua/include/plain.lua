@@ -3,7 +3,7 @@
 -- Returns their ids, or nil with nothing changed where the rest of enqueue.lua has to look.
 local function accept_plain()
   local prefix = string.sub(KEYS[1], 1, -15)
-  local names, at, seen, i = {prefix .. '(settings)'}, {}, {}, 3
+  local names, at, seen, i = {prefix .. '(settings)'}, {}, {}, 2
   prefix = prefix .. '(enqueued:'
   while i <= #ARGV do
     local unique = ARGV[i]
