@@ -60,6 +60,12 @@ class DeadLetters:
         start = "-" if after is None else _next(after)
         return [_read(entry) for entry in await pool.run(verbs.dead_letters(start, limit))]
 
+    async def get(self, id_: str) -> DeadLetter | None:
+        """The dead letter with this id; None: there is none (any more). One round trip."""
+        pool, verbs = await self._session.open()
+        found = await pool.run(verbs.dead_letters(_checked(id_), 1))
+        return _read(found[0]) if found and found[0].id.decode() == id_ else None
+
     async def __aiter__(self) -> AsyncIterator[DeadLetter]:
         last: str | None = None
         while found := await self.list(after=last):
@@ -85,7 +91,9 @@ def _checked(id_: object) -> str:
     parts = str(id_).split("-")
     if len(parts) == 2 and all(part.isdecimal() and part.isascii() for part in parts):
         return str(id_)
-    raise InvalidOption(f"{str(id_)[:40]!r} is no id of a dead letter, such as 1669887505996-0; nothing changed; correct it.")
+    raise InvalidOption(
+        f"{str(id_)[:40]!r} is no id of a dead letter, such as 1669887505996-0; nothing changed; correct it."
+    )
 
 
 def _next(id_: str) -> str:

@@ -34,10 +34,15 @@ def outcome(value: Any) -> Any:
 @contextmanager
 def stop_signals(stop: Callable[[], None], wanted: bool) -> Iterator[None]:
     """Call ``stop`` at SIGTERM or SIGINT, where this is the main thread and ``wanted``."""
+
+    def handle(number: int, frame: object) -> None:
+        # On a thread: the handler runs wherever the main thread is, perhaps inside a lock that ``stop`` takes as well.
+        threading.Thread(target=stop, name="elkmq-stop", daemon=True).start()
+
     before = {}
     if wanted and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, lambda *_: stop())
+            before[number] = signal.signal(number, handle)
     try:
         yield
     finally:
@@ -116,15 +121,19 @@ class Background:
 
 
 class Workers:
-    """Runs handlers beside each other, ``concurrency`` at most, each on a thread."""
+    """Runs handlers beside each other, ``concurrency`` at most, each on a thread; a single one on the caller's own."""
 
     def __init__(self, concurrency: int) -> None:
+        self._alone = concurrency == 1
         self._free = threading.Semaphore(concurrency)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="elkmq-worker")
         self._tasks: set[Future[None]] = set()
 
     def start(self, function: Callable[..., None], *args: Any) -> None:
         """Run it; waits for a free place first."""
+        if self._alone:
+            function(*args)
+            return
         self._free.acquire()
         task = self._threads.submit(function, *args)
         self._tasks.add(task)

@@ -61,6 +61,12 @@ class DeadLetters:
         start = "-" if after is None else _next(after)
         return [_read(entry) for entry in pool.run(verbs.dead_letters(start, limit))]
 
+    def get(self, id_: str) -> DeadLetter | None:
+        """The dead letter with this id; None: there is none (any more). One round trip."""
+        pool, verbs = self._session.open()
+        found = pool.run(verbs.dead_letters(_checked(id_), 1))
+        return _read(found[0]) if found and found[0].id.decode() == id_ else None
+
     def __iter__(self) -> Iterator[DeadLetter]:
         last: str | None = None
         while found := self.list(after=last):

@@ -1,0 +1,5 @@
+"""``python -m elkmq.cli``."""
+
+from elkmq.cli import main
+
+main()
