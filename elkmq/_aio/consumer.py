@@ -26,7 +26,7 @@ from elkmq._core.entry import Entry, Tended
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq._heart import Heart, heart
 from elkmq.errors import EventQueueError, JSONParseError, LeaseLost, QueueClosed, ServerConnectionError
-from elkmq.event import ServiceEvent
+from elkmq.event import ServiceEvent, plainly_an_event
 from elkmq.keys import QueueKeys
 
 log = logging.getLogger("elkmq")
@@ -85,7 +85,7 @@ class Consumer:
                 if self._stopping:
                     return None
                 at = now()
-                action = self.state.next_action(at)
+                action = self.state.next_action(at, patient=deadline is None or deadline > at)
                 if isinstance(action, core.Deliver):
                     delivery = await self._deliver(action.entry)
                     if delivery is not None:
@@ -169,7 +169,12 @@ class Consumer:
                 found = await self._wait(
                     verbs.wait_for_entries(state.name, action.n, state.lanes, max(1, round(left * 1000)))
                 )
-                state.blocked(found or [])
+                state.was_read(found or [])
+            elif isinstance(action, core.Read):
+                state.was_read(await self._look(verbs.read_entries(state.name, action.n, state.lanes)) or [])
+            elif isinstance(action, core.GiveBack):
+                keys = [(entry.lane, entry.id) for entry in action.entries]
+                await self._channel.run(verbs.requeue(state.name, keys, failed=False, seen=False))
             elif isinstance(action, core.Signal):
                 await self._wait(verbs.wait_for_signal(max(1, round(left * 1000))))
                 state.look_again()
@@ -205,11 +210,14 @@ class Consumer:
             raise
 
     async def _wait(self, call: Call[T]) -> T | None:
+        found = await self._look(call, self._waiter)
+        if found is None:  # it was cancelled, by hanging up
+            self.state.reconnected()
+        return found
+
+    async def _look(self, call: Call[T], waiter: Waiter | None = None) -> T | None:
         try:
-            found = await self._waiter.wait(call)
-            if found is None:  # it was cancelled, by hanging up
-                self.state.reconnected()
-            return found
+            return await (self._channel.run(call) if waiter is None else waiter.wait(call))
         except ServerConnectionError:
             # What the broken connection may have been handed is asked for next, with the patience of every call.
             self.state.reconnected()
@@ -242,7 +250,7 @@ class Consumer:
                     await self._channel.run_many(self.verbs.keep_response(entry))
                     return None
                 raise JSONParseError("the entry has no event field; correct its producer.")
-            delivery = Delivery(self, entry, ServiceEvent.from_json(data))
+            delivery = Delivery(self, entry, None if plainly_an_event(data) else ServiceEvent.from_json(data))
         except JSONParseError as error:
             log.error("an entry of %s cannot be read and goes to the dead letters: %s", self._session.describe(), error)
             self.state.settled(key)

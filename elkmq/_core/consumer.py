@@ -11,8 +11,11 @@ stale          has deliveries, but no heartbeat was confirmed        `Tend`: not
                within the lease (the process was stopped)            server said that the lease holds
 ready          has deliveries in its buffer                          `Deliver` the next
 full           as much is unsettled as the prefetch allows           `Full`: wait until something is settled
-hungry         there may be entries at the server                    `Take` as many as fit
-empty          the last take brought nothing                         `Block` until somebody enqueues
+surplus        a read of several lanes brought more than was asked   `GiveBack` the rest
+hungry         there may be entries at the server                    `Take` as many as fit; on a queue with no
+                                                                     settings `Read` them, or `Block` at once,
+                                                                     which costs the server half as much
+empty          the last look brought nothing                         `Block` until somebody enqueues
 idle           the queue is paused, or another consumer is served    `Signal`: block until that changes
 =============  ====================================================  ==================================
 
@@ -70,6 +73,20 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """Read up to n entries, without waiting, as a blocking read would get them."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Send these back, unseen."""
+
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """Wait until somebody enqueues, for up to n entries."""
 
@@ -86,7 +103,7 @@ class Full:
     """Wait until something is settled."""
 
 
-Action = Open | Recover | Tend | Deliver | Expired | Take | Block | Signal | Full
+Action = Open | Recover | Tend | Deliver | Expired | GiveBack | Take | Read | Block | Signal | Full
 
 
 def consumer_name() -> str:
@@ -113,7 +130,10 @@ class ConsumerState:
         """Entries asked for at once at most, where it is fewer than the prefetch leaves room for."""
         self._on_lost = on_lost
         self._buffer: deque[Entry] = deque()
+        self._surplus: list[Entry] = []
         self._token = b""
+        self._plain = False
+        self._asked = 0
         self._registered = False
         self._reconnected = False
         self._gone = ""
@@ -132,15 +152,18 @@ class ConsumerState:
         """Whether the consumer holds a lease, as far as it knows."""
         return self._registered
 
-    def next_action(self, now: float) -> Action:
-        """What to do, ``now`` being seconds on the process's own monotonic clock."""
+    def next_action(self, now: float, *, patient: bool = False) -> Action:
+        """What to do, ``now`` being seconds on the process's own clock; ``patient``: whether it may wait for entries."""
         if self._gone == self.name:
             self._start_anew()
         if not self._registered:
             return Open()
         if self._reconnected:
             return Recover()
-        if self._buffer:
+        if self._surplus:
+            surplus, self._surplus = self._surplus, []
+            return GiveBack(surplus)
+        if self._buffer and not self.full:
             if now - self._confirmed >= self.lease:
                 return Tend()
             entry = self._buffer.popleft()
@@ -156,14 +179,17 @@ class ConsumerState:
             free = min(free, self.batch)
         if self._state:
             return Signal()
-        if self._empty:
+        self._asked = free
+        if self._empty or (self._plain and patient):
             return Block(free)
-        return Take(free, self._token)
+        return Read(free) if self._plain else Take(free, self._token)
 
     def at_hand(self, n: int, now: float) -> Iterator[Entry]:
         """Up to n entries of the buffer to hand to the application, as `next_action` would one by one."""
         while n > 0 and self._buffer and self._gone != self.name and now - self._confirmed < self.lease:
             entry = self._buffer[0]
+            if self.full:
+                return
             if b"ttl" in entry.fields:
                 return
             self._buffer.popleft()
@@ -187,6 +213,7 @@ class ConsumerState:
         self._registered = True
         self._reconnected = False
         self._empty = False
+        self._plain = False
         self._state = ""
         self._confirmed = sent
         self._server_ahead = server_ms - now * 1000
@@ -200,20 +227,28 @@ class ConsumerState:
         self.keep = reply.keep
         self._buffer.extend(reply.entries)
         self._empty = not reply.entries and reply.next_event != 0
+        self._plain = reply.plain
 
-    def blocked(self, entries: list[Entry]) -> None:
-        """A blocking read's reply, wake tokens among it; an empty one: its time was over."""
+    def was_read(self, entries: list[Entry]) -> None:
+        """The reply of a read, blocking or not, wake tokens among it; an empty one: there was nothing.
+
+        A token, or an event of a client of elk-mq 0.1, which has left more to tidy up, makes the next look a take.
+        """
         for entry in entries:
             if entry.lane == b"w":
                 self._token = entry.id
             else:
                 self._buffer.append(entry)
-        if entries:
-            self._empty = False
+            if b"v" not in entry.fields:
+                self._plain = False
+        while len(self._buffer) > self._asked:
+            self._surplus.append(self._buffer.pop())
+        self._empty = not entries
 
     def look_again(self) -> None:
         """Something may have changed at the server: take before blocking."""
         self._empty = False
+        self._plain = False
         self._state = ""
 
     def recovered(self, entries: list[Entry]) -> None:
@@ -228,7 +263,7 @@ class ConsumerState:
 
     def known(self) -> list[Delivered]:
         """The deliveries of this incarnation that the process knows of."""
-        return [(e.lane, e.id) for e in self._buffer] + [d for d, name in self.held.items() if name == self.name]
+        return [(e.lane, e.id) for e in (*self._buffer, *self._surplus)] + [d for d, name in self.held.items() if name == self.name]
 
     def heard(self, sent: float) -> None:
         """A heartbeat that was sent at ``sent`` was answered: the lease holds."""
@@ -248,6 +283,7 @@ class ConsumerState:
     def _start_anew(self) -> None:
         self._registered = False
         self._buffer.clear()
+        self._surplus.clear()
         self._token = b""
         self.name = consumer_name()
 

@@ -38,6 +38,8 @@ class Taken(NamedTuple):
     entries: list[Entry]
     signal: bytes = b"$"
     """After which signal to wait where the state says that the consumer is not served."""
+    plain: bool = False
+    """Whether the queue has no settings, so that reading its lanes is as good as a take."""
 
 
 class Tended(NamedTuple):
@@ -91,7 +93,8 @@ class Outgoing:
         return (self.unique, self.delay, self.priority, self.inbox, n, "event", self.json, "v", 1, *self.fields)
 
 
-def _fields(raw: Sequence[bytes]) -> dict[bytes, bytes]:
+def fields(raw: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Read field, value, field, value, ..."""
     if len(raw) == 4:  # most have `event` and `v` only
         return {raw[0]: raw[1], raw[2]: raw[3]}
     return dict(zip(raw[::2], raw[1::2], strict=True))
@@ -99,8 +102,8 @@ def _fields(raw: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def entry(raw: Sequence[Any]) -> Entry:
     """Read ``{lane, id, fields}`` of a script."""
-    lane, id_, fields = raw
-    return Entry(lane, id_, _fields(fields))
+    lane, id_, row = raw
+    return Entry(lane, id_, fields(row))
 
 
 def entries(raw: Sequence[Sequence[Any]]) -> list[Entry]:
@@ -111,8 +114,8 @@ def entries(raw: Sequence[Sequence[Any]]) -> list[Entry]:
 def taken(raw: Sequence[Any]) -> Taken:
     """Read the reply of take.lua."""
     now, state, lanes, next_event, keep, found, signal = raw
-    handed = [Entry(lane, id_, _fields(fields)) for lane, rows in found for id_, fields in rows]
-    return Taken(now, state.decode(), tuple(lanes), next_event, keep == 1, handed, signal or b"$")
+    handed = [Entry(lane, id_, fields(row)) for lane, rows in found for id_, row in rows]
+    return Taken(now, state.decode(), tuple(lanes), next_event, bool(keep & 1), handed, signal or b"$", keep == 0)
 
 
 def dequeued(raw: Sequence[Any]) -> Taken:

@@ -93,6 +93,10 @@ class Verbs:
         """Block up to ``block`` ms until somebody enqueues; entries of lane ``w`` are wake tokens."""
         return wait_for_entries([(self, lanes)], consumer, n, block, parse=lambda found: [e for _, e in found])
 
+    def read_entries(self, consumer: str, n: int, lanes: Sequence[bytes]) -> Call[list[Entry]]:
+        """What `wait_for_entries` would bring now, without waiting."""
+        return self.wait_for_entries(consumer, n, lanes, 0)
+
     def wait_for_signal(self, block: int, after: bytes = b"$") -> Call[bool]:
         """Block up to ``block`` ms until a paused queue goes on, or a consumer that stands by may have its turn.
 
@@ -286,7 +290,10 @@ def beat(consumers: Sequence[tuple[Verbs, str, int]]) -> Call[list[int]]:
 def wait_for_entries(
     queues: Sequence[tuple[Verbs, Sequence[bytes]]], consumer: str, n: int, block: int, *, parse: Any
 ) -> Call[Any]:
-    """Block on the lanes of several queues at once (on a Cluster: of one queue); ``parse`` gets [(verbs, entry), ...]."""
+    """Block up to ``block`` ms (0: do not) on the lanes of several queues at once (on a Cluster: of one queue).
+
+    ``parse`` gets [(verbs, entry), ...]. Of each lane up to n are handed out.
+    """
     lane_of: dict[bytes, tuple[Verbs, bytes]] = {}
     for verbs, lanes in queues:
         lane_of[verbs.keys.wake] = (verbs, b"w")
@@ -295,14 +302,14 @@ def wait_for_entries(
 
     def found(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> Any:
         return parse([
-            (lane_of[key][0], Entry(lane_of[key][1], id_, dict(zip(fields[::2], fields[1::2], strict=True))))
+            (lane_of[key][0], Entry(lane_of[key][1], id_, read.fields(fields)))
             for key, rows in raw or ()
             for id_, fields in rows
             if fields is not None
         ])  # fmt: skip
 
     return command(
-        "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", n, "BLOCK", block, "STREAMS", *lane_of, *([">"] * len(lane_of)),
+        "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", n, *(("BLOCK", block) if block else ()), "STREAMS", *lane_of, *([">"] * len(lane_of)),
         parse=found, retry=False, block=block / 1000,
     )  # fmt: skip
 

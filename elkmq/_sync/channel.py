@@ -72,8 +72,8 @@ class Channel(Line):
                     raise
         if sending is None:
             return call.parse(reply)
-        with self._at_work([sending]):
-            self._exchange([sending])
+        one = (sending,)
+        self._work(lambda: self._exchange(one), one)
         if isinstance(sending.outcome, Exception):
             raise sending.outcome
         return sending.outcome  # type: ignore[return-value]
@@ -81,9 +81,12 @@ class Channel(Line):
     def run_many(self, calls: Iterable[Call[T]]) -> list[T | EventQueueError]:
         """Send calls in one piece and return their outcomes in order, errors among them (see `raise_first`)."""
         sendings = [Sending(call) for call in calls]
-        with self._at_work(sendings):
+
+        def work() -> None:
             for start in range(0, len(sendings), self._max_outstanding):
                 self._exchange(sendings[start : start + self._max_outstanding])
+
+        self._work(work, sendings)
         return checked([sending.outcome for sending in sendings])
 
     def post(self, call: Call[T], done: Done | None = None) -> None:
@@ -93,35 +96,45 @@ class Channel(Line):
             None: an error is logged
         """
         sending = Sending(call, done or ignore)
-        with self._at_work([sending]):
+
+        def work() -> None:
             if len(self._sent) >= self._max_outstanding:
                 while len(self._sent) > self._max_outstanding // 2:
                     self._step()
-            self._write([sending])
+            self._write((sending,))
             while not (sending.written or sending.answered):
                 self._step()
+
+        self._work(work, (sending,))
 
     def drain(self) -> int:
         """Read the replies that are there, without waiting for more, and return how many calls are still outstanding.
 
         Where the connection is broken with calls outstanding, one attempt is made to connect and send them again.
         """
-        if not (self._sent or self._again):
-            return 0
-        with self._at_work():
+
+        def work() -> int:
             while self._sent and self._readable():
                 self._read_one()
             if self._sent and self._raw is not None and time.monotonic() > self._progress + self._timeout:
                 self._broken(RedisTimeoutError("no reply in time"))
             if self._again and not self._sent:
-                self._mend(patient=False) if self._raw is None or self._stale else self._send_again()
+                if self._raw is None or self._stale is not None:
+                    self._mend(patient=False)
+                else:
+                    self._send_again()
             return self.outstanding
+
+        return self._work(work) if self._sent or self._again else 0
 
     def flush(self) -> None:
         """Wait for the replies of all posted calls."""
-        with self._at_work():
+
+        def work() -> None:
             while self._sent or self._again:
                 self._step()
+
+        self._work(work)
 
     @property
     def outstanding(self) -> int:
@@ -137,26 +150,29 @@ class Channel(Line):
         """Hang up; whatever is outstanding ends with `QueueClosed`, also in other threads. Call `flush` before."""
         self._closed = True
         self.interrupt()
-        with self._at_work():
+
+        def work() -> None:
             self._broken(closed())
             self._give_up(closed())
 
+        self._work(work)
+
     def drop(self) -> None:
         """Hang up; calls without an answer, and the next one, make the channel connect anew."""
-        with self._at_work():
-            self._broken(RedisConnectionError("hung up"))
+        self._work(lambda: self._broken(RedisConnectionError("hung up")))
 
     def interrupt(self) -> None:
         """Make the call that is under way in another thread end with `Interrupted`, by hanging up, until `resume`."""
         self._interrupted = True
-        self._wake.set()
+        with suppress(RuntimeError):  # nobody waits, and it was released already
+            self._wake.release()
         if (raw := self._raw) is not None:
             hang_up(raw)
 
     def resume(self) -> None:
         """Take calls again after `interrupt`."""
         self._interrupted = False
-        self._wake.clear()
+        self._wake.acquire(blocking=False)
 
 
 def hang_up(raw: Raw) -> None:

@@ -25,14 +25,21 @@ class Delivery:
     another way, it raises `DequeueError`.
     """
 
-    __slots__ = ("_consumer", "_entry", "_name", "_settled", "event")
+    __slots__ = ("_consumer", "_entry", "_event", "_name", "_settled")
 
-    def __init__(self, consumer: Consumer, entry: Entry, event: ServiceEvent) -> None:
+    def __init__(self, consumer: Consumer, entry: Entry, event: ServiceEvent | None) -> None:
         self._consumer = consumer
         self._entry = entry
         self._name = consumer.state.name
         self._settled = ""
-        self.event = event
+        self._event = event  # None: known to be one, and read when it is first asked for
+
+    @property
+    def event(self) -> ServiceEvent:
+        """The event."""
+        if self._event is None:
+            self._event = ServiceEvent.from_json(self._entry.fields[b"event"])
+        return self._event
 
     @property
     def timestamp(self) -> int:

@@ -13,6 +13,11 @@ From there it goes
   (``call.retry``); else to an error which says that its outcome is unknown.
 
 A call is repeated until ``retry_for`` seconds after its own first failure.
+
+An exception out of a signal handler (Celery's soft time limit, Ctrl-C) can come between any two steps. It costs the
+connection, since where the reading stopped is unknown, and the call that it came out of. For all others to keep their
+place and their replies, a call is put where it goes before it is taken from where it was, `_broken` mends what that leaves
+behind, and nothing waits in Python's own ``Event`` or ``Condition``, which such an exception leaves locked.
 """
 
 from __future__ import annotations
@@ -20,9 +25,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -32,6 +36,8 @@ from elkmq._core.recovery import MAX_SENDINGS, Backoff, Failure, hopeless, judge
 from elkmq._core.sending import Sending, call_back, closed, load, loaded, log, pack, read, refusal, surrender
 from elkmq._endpoint import Endpoint, Raw
 from elkmq.errors import EventQueueError
+
+T = TypeVar("T")
 
 
 class Interrupted(Exception):
@@ -43,7 +49,7 @@ class _Lost(Exception):
 
 
 class Line:
-    """The state of a channel. Whoever calls these methods holds its lock, by `_at_work`."""
+    """The state of a channel. Whoever calls these methods holds its lock, by `_work`."""
 
     on_reconnect: Callable[[Any], None] | None
 
@@ -58,12 +64,14 @@ class Line:
 
     def _be_new(self) -> None:
         self._lock = threading.RLock()
-        self._wake = threading.Event()  # ends the waits between attempts to connect
+        self._wake = threading.Lock()  # released to end a wait between attempts to connect
+        self._wake.acquire()
         self._raw: Raw = None
         self._fileno = -1
         self._was_connected = False
         self._sent: deque[Sending[Any]] = deque()
         self._again: deque[Sending[Any]] = deque()
+        self._held: deque[Sending[Any]] = deque()  # what waits in _again while on_reconnect uses the connection
         self._told: deque[Sending[Any]] = deque()  # have an outcome that their callback has not been told
         self._missing: dict[str, Script] = {}
         self._stale: Exception | None = None  # why this server is not the right one any more
@@ -81,17 +89,19 @@ class Line:
             disarm(self._fileno)
         self._be_new()
 
-    @contextmanager
-    def _at_work(self, sendings: Sequence[Sending[Any]] = ()) -> Iterator[None]:
-        """Hold the lock; afterwards, without it, report outcomes. Calls whose caller is thrown out are forgotten."""
+    def _work(self, work: Callable[[], T], sendings: Sequence[Sending[Any]] = ()) -> T:
+        """Do some work under the lock and report outcomes after it. Calls whose caller is thrown out are forgotten."""
+        in_hook = self._in_hook
         try:
             with self._lock:
                 try:
-                    yield
+                    return work()
                 except BaseException as error:
-                    # Where the reading stopped is unknown, so the connection cannot be used any more.
+                    for sending in sendings:
+                        sending.abandoned = True
                     self._broken(error)
-                    self._again = deque(sending for sending in self._again if sending not in sendings)
+                    if not in_hook:
+                        self._leave_hook()
                     raise
         finally:
             while self._told and not self._in_hook:
@@ -120,16 +130,22 @@ class Line:
         else:
             self._send_again()
 
+    # -- writing and reading
+
     def _write(self, sendings: Sequence[Sending[Any]]) -> None:
         if self._raw is None or self._stale is not None or self._again:
             self._again.extend(sendings)  # behind those that wait already
-            return
+        else:
+            self._send(sendings)
+
+    def _send(self, sendings: Sequence[Sending[Any]]) -> None:
         packed = pack(sendings)
         if not self._sent:
             self._progress = time.monotonic()
+        self._sent.extend(sendings)
         for sending in sendings:
             sending.written = True
-        self._sent.extend(sendings)
+        self._again.clear()  # only now: in between they are in both
         try:
             self._raw.send_packed_command((packed,), check_health=False)
         except Exception as error:  # noqa: BLE001 - judged
@@ -138,9 +154,7 @@ class Line:
     def _send_again(self) -> None:
         loads = [Sending(load(script), loaded) for script in self._missing.values()]
         self._missing.clear()
-        sendings = [*loads, *self._again]
-        self._again.clear()
-        self._write(sendings)
+        self._send([*loads, *(sending for sending in self._again if not (sending.answered or sending.abandoned))])
 
     def _read_one(self) -> None:
         raw, sending = self._raw, self._sent[0]
@@ -153,11 +167,11 @@ class Line:
                 raw._sock.settimeout(self._timeout)
         except Exception as error:  # noqa: BLE001 - judged
             self._failed(error)
-            return
-        self._sent.popleft()
-        self._progress = time.monotonic()
-        self._backoff.reset()
-        self._settle(sending, read(sending.call, reply))
+        else:
+            self._settle(sending, read(sending.call, reply))
+            self._sent.popleft()
+            self._progress = time.monotonic()
+            self._backoff.reset()
 
     def _readable(self) -> bool:
         """Whether a reply is there; False, too, when the connection turns out to be broken."""
@@ -172,26 +186,26 @@ class Line:
     def _failed(self, error: Exception) -> None:
         """Decide about the call whose reply is due, and got this."""
         failure = judge(error)
+        sending = self._sent[0]
+        script = sending.call.script
         if failure is Failure.BROKEN:
             self._broken(error)
             return
-        sending = self._sent.popleft()
-        script = sending.call.script
-        if failure is Failure.NO_SCRIPT and script is not None and sending.sendings < MAX_SENDINGS:
+        if failure is Failure.NOT_NOW:
+            self._stale = self._error = error
+            self._again.append(sending)
+        elif failure is Failure.NO_SCRIPT and script is not None and sending.sendings < MAX_SENDINGS:
             if self._load_refused is None:
                 sending.sendings += 1
                 self._missing[script.sha] = script
                 self._again.append(sending)
-                return
-            error = self._load_refused
-        elif failure is Failure.NOT_NOW:
-            self._stale = self._error = error
-            self._again.append(sending)
-            return
-        if sending.done is loaded:
+            else:
+                self._settle(sending, refusal(sending.call, self._load_refused, self.endpoint.describe()))
+        elif sending.done is loaded:
             self._load_refused = error
         else:
             self._settle(sending, refusal(sending.call, error, self.endpoint.describe()))
+        self._sent.popleft()
 
     def _settle(self, sending: Sending[Any], outcome: Any) -> None:
         sending.outcome = outcome
@@ -199,25 +213,31 @@ class Line:
         if sending.done is not None:
             self._told.append(sending)
 
+    # -- mending
+
     def _broken(self, error: BaseException) -> None:
         """Hang up; what has no answer is to be sent again, or has an unknown outcome for good."""
-        raw, self._raw = self._raw, None
-        if raw is None:
+        raw = self._raw
+        if raw is None and not self._sent:
             return
-        raw.disconnect()
         self._error = error if isinstance(error, Exception) else None
+        again = dict.fromkeys(self._again)
+        for sending in self._sent:
+            sending.maybe_ran = True
+            if sending.answered or sending.abandoned or sending.done is loaded:
+                continue
+            if sending.call.retry:
+                again[sending] = None
+            elif sending not in again:
+                self._settle(sending, self._surrender(sending))
+        self._again = deque(again)
+        self._sent.clear()
         self._stale = self._load_refused = None
         self._missing.clear()
         self._not_before = time.monotonic() + self._backoff.delay()
-        for sending in self._sent:
-            sending.maybe_ran = True
-            if sending.done is loaded:
-                continue
-            if sending.call.retry:
-                self._again.append(sending)
-            else:
-                self._settle(sending, self._surrender(sending))
-        self._sent.clear()
+        if raw is not None:
+            self._raw = None
+            raw.disconnect()
 
     def _mend(self, *, patient: bool = True) -> None:
         """Connect and send again what waits in ``_again``, until that works or nothing waits any more.
@@ -238,8 +258,8 @@ class Line:
             if pause > 0:
                 if not patient:
                     return
-                soonest = min(s.give_up_at for s in self._again if s.give_up_at is not None)
-                self._wake.wait(min(pause, max(0.0, soonest - time.monotonic())))
+                soonest = min(sending.give_up_at or 0.0 for sending in self._again)
+                self._wake.acquire(timeout=min(pause, max(0.0, soonest - time.monotonic())))
                 continue
             try:
                 self._connect()
@@ -247,8 +267,8 @@ class Line:
                 if not self._closed:
                     raise
             except Exception as error:  # noqa: BLE001 - judged
-                self._error = error
                 self._broken(error)
+                self._error = error
                 self._not_before = time.monotonic() + self._backoff.delay()
                 if hopeless(error):
                     self._give_up(error)
@@ -268,8 +288,8 @@ class Line:
             raise Interrupted
         if first or self.on_reconnect is None:
             return
-        held, self._again = self._again, deque()
         self._in_hook = True
+        self._held, self._again = self._again, self._held
         try:
             self.on_reconnect(self)
         except _Lost as lost:
@@ -277,16 +297,23 @@ class Line:
         except Exception:  # noqa: BLE001 - a user's code
             log.exception("on_reconnect failed; the calls that wait are sent all the same")
         finally:
-            self._in_hook = False
-            self._again = held + self._again
+            self._leave_hook()
         if self._raw is None:
             raise RedisConnectionError("the connection broke again") from self._error
+
+    def _leave_hook(self) -> None:
+        self._in_hook = False
+        if self._held:
+            self._again = deque(dict.fromkeys((*self._held, *self._again)))
+            self._held = deque()
 
     def _retire(self) -> bool:
         """Give up calls whose time to be repeated is over; return whether any is left."""
         now = time.monotonic()
         left: deque[Sending[Any]] = deque()
         for sending in self._again:
+            if sending.answered or sending.abandoned:
+                continue
             if sending.give_up_at is None:
                 sending.give_up_at = now + self._retry_for
             elif sending.give_up_at <= now:
@@ -299,7 +326,8 @@ class Line:
     def _give_up(self, error: Exception) -> None:
         self._error = error
         for sending in self._again:
-            self._settle(sending, self._surrender(sending))
+            if not (sending.answered or sending.abandoned):
+                self._settle(sending, self._surrender(sending))
         self._again.clear()
 
     def _surrender(self, sending: Sending[Any]) -> EventQueueError:

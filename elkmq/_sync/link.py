@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from elkmq._core.call import Call
@@ -104,9 +106,10 @@ class Pool:
     def forget_parent(self) -> None:
         """Be as new, in a forked child; the channels forget on their own."""
         self._idle: list[Channel] = []
-        self._all: list[Channel] = []
-        self._freed = threading.Condition()
-        self._waiting = 0
+        # Weak, so that a channel which an exception out of a signal handler has made everybody forget frees its place.
+        self._all: weakref.WeakSet[Channel] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()  # each released when a channel may be free
 
     def run(self, call: Call[T]) -> T:
         """Run a call on a free channel; see `Channel.run`."""
@@ -139,39 +142,47 @@ class Pool:
     def close(self) -> None:
         """Hang up all channels; calls under way end with `QueueClosed`."""
         self._closed = True
-        with self._freed:
-            channels, self._all = self._all, []
+        with self._lock:
+            channels = list(self._all)
             self._idle.clear()
-            self._freed.notify_all()
+        self._wake_up()
         for channel in channels:
             channel.close()
 
     def _obtain(self) -> Channel:
         deadline = time.monotonic() + max(self._retry_for, self.endpoint.options.socket_timeout)
-        with self._freed:
-            while True:
-                if self._closed:
-                    raise QueueClosed("the connections were closed; nothing was sent; open new ones.")
-                if self._idle:
-                    return self._idle.pop()
-                if len(self._all) < self._max:
-                    channel = Channel(self.endpoint, slot_key=self._slot_key, retry_for=self._retry_for)
-                    self._all.append(channel)
-                    return channel
-                self._waiting += 1
-                try:
-                    if not self._freed.wait(deadline - time.monotonic()):
-                        raise ServerConnectionError(
-                            f"all {self._max} connections to {self.endpoint.describe()} were in use for too long; "
-                            "nothing was sent; raise max_connections or use fewer threads."
-                        )
-                finally:
-                    self._waiting -= 1
+        turn = threading.Lock()  # not a Condition: an exception out of a signal handler leaves one locked
+        turn.acquire()
+        self._waiting.append(turn)
+        try:
+            while not self._closed:
+                with self._lock:
+                    if self._idle:
+                        return self._idle.pop()
+                    if len(self._all) < self._max:
+                        channel = Channel(self.endpoint, slot_key=self._slot_key, retry_for=self._retry_for)
+                        self._all.add(channel)
+                        return channel
+                if not turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                    raise ServerConnectionError(
+                        f"all {self._max} connections to {self.endpoint.describe()} were in use for too long; "
+                        "nothing was sent; raise max_connections or use fewer threads."
+                    )
+        finally:
+            self._waiting.remove(turn)
+            if self._idle:
+                self._wake_up()
+        raise QueueClosed("the connections were closed; nothing was sent; open new ones.")
 
     def _release(self, channel: Channel) -> None:
         self._idle.append(channel)
         if self._waiting:
-            with self._freed:
-                self._freed.notify()
+            self._wake_up()
         if self._closed:
             channel.close()
+
+    def _wake_up(self) -> None:
+        """Have all that wait look again; few do, and who comes too late waits on."""
+        for turn in tuple(self._waiting):
+            with suppress(RuntimeError):  # released already
+                turn.release()

@@ -27,9 +27,7 @@ for _, lane in ipairs(lanes_of(settings)) do
     end
   end
   -- What follows the last that was handed out, but for responses.
-  local time, sequence = string.match(last, '^(%d+)-(%d+)$')
-  local from = time .. '-' .. string.format('%.0f', tonumber(sequence) + 1)
-  for _, entry in ipairs(redis.call('XRANGE', lane_key(lane), from, '+', 'COUNT', 10)) do
+  for _, entry in ipairs(redis.call('XRANGE', lane_key(lane), id_after(last), '+', 'COUNT', 10)) do
     local t = pairs_of(entry[2])
     if t.event or not t.response then
       local since = tonumber(t.first) or id_time(entry[1])

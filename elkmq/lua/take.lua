@@ -6,7 +6,7 @@
 --   state    '' | 'paused' | 'standby' (another consumer of a single-active queue is served)
 --   lanes    lanes in reading order, for the blocking read
 --   next     ms until an entry is due or a lease ends, -1: none known; 0 with no entries: there is more to read at once
---   keep     1 where completed events are kept (retention)
+--   keep     + 1 where completed events are kept (retention), + 2 where the queue has any settings
 --   entries  {lane, {{id, fields}, ...}} for each lane that has any
 --   signal   where state is not '': the id after which to wait for a signal
 -- Errors: ELKMQ_CONSUMER_GONE, ELKMQ_FORMAT.
@@ -29,6 +29,6 @@ if state == '' then
   next_due, settings = move_due(settings, now, 1000)
   groups, total, more = read_lanes(settings, consumer, n, now, false, math.max(1000, n))
 end
-local keep = settings and (settings.retention_count or settings.retention_ms) and 1 or 0
+local keep = settings and ((settings.retention_count or settings.retention_ms) and 3 or 2) or 0
 local next_ms = more and 0 or next_event(now, next_due, total == 0)
 return {now, state, lanes_of(settings), next_ms, keep, groups, state ~= '' and last_signal() or false}

@@ -14,6 +14,12 @@ local function id_before(id)
   return string.format('%.0f', time - 1) .. '-18446744073709551615'
 end
 
+local function id_after(id)
+  local time, sequence = string.match(id, '^(%d+)-(%d+)$')
+  if #sequence > 15 then return string.format('%.0f', time + 1) .. '-0' end
+  return time .. '-' .. string.format('%.0f', sequence + 1)
+end
+
 -- The id after which work begins, and how many entries are history. Only a lane that begins with an entry of theirs has
 -- any: it ends before the oldest entry in their list. (Should entries of ours lie among the newest all the same, since the
 -- group was lost in a failover, it ends before those: to hand out something twice is better than never.)

@@ -1,0 +1,74 @@
+"""A client's inbox in asyncio: one task blocks on it and hands each response to who awaits it. (The sync one is by hand
+too: there the threads that wait take turns in reading.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from elkmq._aio._concurrency import Promise
+from elkmq._aio.link import Waiter
+from elkmq._aio.session import Session
+from elkmq._core.inbox import READ_WAIT, Responses
+from elkmq.errors import EventQueueError
+from elkmq.event import TimestampedEvent
+
+log = logging.getLogger("elkmq")
+
+
+class Inbox:
+    """Responses for one client of one queue."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._responses = Responses()
+        self._waiter: Waiter | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """What requests carry."""
+        return self._responses.inbox
+
+    async def response(self, uuid: bytes, send: Callable[[], Awaitable[None]], timeout: float) -> TimestampedEvent:
+        """Send a request and await its response. Raises: TimeoutError, and what ``send`` raises."""
+        promise: Promise[TimestampedEvent] = Promise()
+        self._responses.expect(uuid, promise)
+        try:
+            if self._reader is None or self._reader.done():
+                self._waiter = self._waiter or self._session.waiter()
+                self._reader = asyncio.get_running_loop().create_task(self._read(self._waiter), name="elkmq-responses")
+            await send()
+            return await promise.wait(timeout)
+        finally:
+            self._responses.waiting.pop(uuid, None)
+
+    async def close(self) -> None:
+        """End the reading; requests under way fail."""
+        self._closed = True
+        if self._waiter is not None:
+            await self._waiter.close()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+        self._responses.closed()
+
+    async def _read(self, waiter: Waiter) -> None:
+        responses = self._responses
+        try:
+            pool, verbs = await self._session.open()
+            while True:
+                found = await waiter.wait(verbs.wait_for_responses(self.name, responses.last, READ_WAIT))
+                responses.came(found or ())
+                if ids := responses.to_forget(idle=not found):
+                    await pool.run(verbs.forget_responses(self.name, ids))
+                if not found and not responses.waiting:
+                    # Nothing is awaited between here and the end of the task: the next request makes a new one.
+                    return
+        except EventQueueError as error:
+            if not self._closed:
+                log.error("responses of %s cannot be read: %s", self._session.describe(), error)
+                responses.fail(error)

@@ -1,0 +1,71 @@
+"""What both flavours of a client's inbox share: which response is whose, and what was read and can go."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from typing import Protocol
+
+from elkmq.errors import EnqueueError, JSONParseError, QueueClosed
+from elkmq.event import ServiceEvent, TimestampedEvent
+
+READ_WAIT = 10_000
+"""Milliseconds of one blocking read at most."""
+
+FORGET_AT = 100
+"""Responses read before they are removed from the inbox, in one command."""
+
+
+class Awaited(Protocol):
+    """Who awaits a response."""
+
+    def keep(self, value: TimestampedEvent, /) -> None:
+        """Here it is."""
+
+    def fail(self, error: BaseException, /) -> None:
+        """It will not come."""
+
+
+class Responses:
+    """The requests under way, by uuid, and the place in the inbox."""
+
+    def __init__(self) -> None:
+        self.inbox = secrets.token_hex(8)
+        self.last = b"0-0"
+        self.waiting: dict[bytes, Awaited] = {}
+        self._read: list[bytes] = []
+
+    def expect(self, uuid: bytes, awaited: Awaited) -> None:
+        """A request is about to be sent. Raises: EnqueueError: it is awaited already."""
+        if self.waiting.setdefault(uuid, awaited) is not awaited:
+            raise EnqueueError(f"the response to {uuid.decode()} is awaited already; nothing was sent; make a new event.")
+
+    def came(self, found: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+        """Hand responses (id, uuid, JSON) to who awaits them."""
+        for id_, uuid, json in found:
+            self.last = id_
+            self._read.append(id_)
+            awaited = self.waiting.pop(uuid, None)
+            if awaited is not None:
+                try:
+                    awaited.keep(TimestampedEvent(int(id_.partition(b"-")[0]), ServiceEvent.from_json(json)))
+                except JSONParseError as error:
+                    awaited.fail(error)
+
+    def to_forget(self, *, idle: bool) -> list[bytes]:
+        """Ids that were read and are to be removed now, in one command; ``idle``: however few."""
+        if not self._read or (len(self._read) < FORGET_AT and not idle):
+            return []
+        read, self._read = self._read, []
+        return read
+
+    def fail(self, error: BaseException) -> None:
+        """None of them will come."""
+        for awaited in list(self.waiting.values()):
+            awaited.fail(error)
+
+    def closed(self) -> None:
+        """The queue was closed."""
+        self.fail(
+            QueueClosed("the queue was closed while the response was awaited; the request may still be handled.")
+        )

@@ -1,0 +1,128 @@
+"""A client's inbox for threads: whoever waits reads, one at a time, for all of them.
+
+So a lone caller gets its response with no other thread in between. The reader sends its blocking read before its request,
+which costs it no round trip; when it has its own response it lets another waiting thread read on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from elkmq._core.inbox import READ_WAIT, Responses
+from elkmq._sync.link import Channel
+from elkmq._sync.session import Session
+from elkmq.errors import EventQueueError, QueueClosed
+from elkmq.event import TimestampedEvent
+
+
+class _Place:
+    """One thread's place among those that wait."""
+
+    __slots__ = ("error", "event", "value")
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.value: TimestampedEvent | None = None
+        self.error: BaseException | None = None
+
+    def keep(self, value: TimestampedEvent) -> None:
+        self.value = value
+        self.event.set()
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self.event.set()
+
+    def outcome(self) -> TimestampedEvent | None:
+        if self.value is None and self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Inbox:
+    """Responses for one client of one queue."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._responses = Responses()
+        self._reading = threading.Lock()
+        self._channel: Channel | None = None
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """What requests carry."""
+        return self._responses.inbox
+
+    def response(self, uuid: bytes, send: Callable[[], None], timeout: float) -> TimestampedEvent:
+        """Send a request and await its response. Raises: TimeoutError, and what ``send`` raises."""
+        place = _Place()
+        self._responses.expect(uuid, place)
+        reader = self._reading.acquire(blocking=False)
+        try:
+            if reader:
+                self._post(timeout)
+            send()
+            deadline = time.monotonic() + timeout
+            while (found := place.outcome()) is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                if reader or (reader := self._reading.acquire(blocking=False)):
+                    self._read(left)
+                else:
+                    place.event.wait(left)
+                    if place.value is None and place.error is None:
+                        place.event.clear()  # it is this thread's turn to read, or its time is over
+            return found
+        finally:
+            self._responses.waiting.pop(uuid, None)
+            if reader:
+                self._pass_on()
+
+    def close(self) -> None:
+        """End the reading; requests under way fail."""
+        self._closed = True
+        if self._channel is not None:
+            self._channel.close()
+        self._responses.closed()
+
+    def _post(self, timeout: float) -> None:
+        """Send the blocking read, if none is under way; its reply is handed out when it is read."""
+        if self._closed:
+            raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
+        if self._channel is None:
+            self._channel = self._session.channel()
+        if not self._channel.outstanding:
+            _, verbs = self._session.open()
+            block = max(1, min(READ_WAIT, round(timeout * 1000)))
+            self._channel.post(verbs.wait_for_responses(self.name, self._responses.last, block), self._came)
+
+    def _came(self, found: list[tuple[bytes, bytes, bytes]] | EventQueueError) -> None:
+        if isinstance(found, EventQueueError):
+            self._responses.fail(found)
+        else:
+            self._responses.came(found)
+
+    def _read(self, left: float) -> None:
+        """Read until a response came, or the server's time for it was over; for all who wait."""
+        self._post(left)
+        assert self._channel is not None
+        self._channel.flush()
+
+    def _pass_on(self) -> None:
+        """Read no more: let another waiting thread do it, and tidy up where there is none."""
+        idle = not self._responses.waiting
+        try:
+            if (ids := self._responses.to_forget(idle=False)) and not self._closed:
+                pool, verbs = self._session.open()
+                pool.run(verbs.forget_responses(self.name, ids))
+        finally:
+            self._reading.release()
+            if not idle:
+                for awaited in list(self._responses.waiting.values()):
+                    if isinstance(awaited, _Place) and not awaited.event.is_set():
+                        awaited.event.set()
+                        break
