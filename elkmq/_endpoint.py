@@ -206,7 +206,8 @@ class Endpoint:
             **_quiet(),
         }
         if data:
-            arguments |= {"db": url.db, "username": url.username, "password": url.password}
+            # As text: hiredis brings the process down if a signal handler raises while it writes out a number.
+            arguments |= {"db": str(url.db) if url.db else 0, "username": url.username, "password": url.password}
             arguments["credential_provider"] = options.credential_provider
         else:
             arguments |= {"username": options.sentinel_username, "password": options.sentinel_password}

@@ -116,7 +116,7 @@ class Line:
 
     def _flush(self) -> None:
         if self._queue and self._raw is not None and self._stale is None and not self._gated:
-            sendings = [s for s in self._queue if s.future is None or not s.future.done()]
+            sendings = [sending for sending in self._queue if not sending.unwanted]
             self._queue.clear()
             self._write(sendings)
 
@@ -141,7 +141,8 @@ class Line:
             return
         loads = [Sending(load(script), loaded) for script in self._missing.values()]
         self._missing.clear()
-        again, self._again = self._again, deque()
+        again = [sending for sending in self._again if not sending.unwanted]
+        self._again.clear()
         self._write([*loads, *again])
 
     # -- reading
@@ -247,7 +248,7 @@ class Line:
         sent, self._sent = self._sent, deque()
         for sending in sent:
             sending.maybe_ran = True
-            if sending.done is loaded:
+            if sending.done is loaded or sending.unwanted:
                 continue
             if sending.call.retry and not self._gated:
                 self._again.append(sending)
@@ -320,8 +321,8 @@ class Line:
         for calls in (self._again, self._queue):
             for _ in range(len(calls)):
                 sending = calls.popleft()
-                if sending.future is not None and sending.future.done():
-                    continue  # cancelled: nobody waits for it
+                if sending.unwanted:
+                    continue
                 if sending.give_up_at is None:
                     sending.give_up_at = now + self._retry_for
                 elif sending.give_up_at <= now:
@@ -342,9 +343,9 @@ class Line:
         return surrender(sending, self._error or closed(), self.endpoint.describe())
 
     def _forget(self, sendings: Sequence[Sending[Any]]) -> None:
-        """Take back what was not written, and what waits to be sent once more: its caller was cancelled."""
-        self._again = deque(s for s in self._again if s not in sendings)
-        self._queue = deque(s for s in self._queue if s not in sendings)
+        """Take back what was not written, and what would be sent once more: its caller was cancelled."""
+        for sending in sendings:
+            sending.abandoned = True
 
 
 def resolve(future: asyncio.Future[Any], outcome: Any) -> None:

@@ -23,6 +23,7 @@ class Sending(Generic[T]):
     """One call between being asked for and being answered."""
 
     __slots__ = (
+        "abandoned",
         "answered",
         "call",
         "done",
@@ -48,10 +49,17 @@ class Sending(Generic[T]):
         """Whether it was given to a socket at least once."""
         self.maybe_ran = False
         """Whether a connection broke between its sending and its answer."""
+        self.abandoned = False
+        """Whether its caller went away: a reply is read and dropped, but it is not sent, or sent again."""
         self.sendings = 0
         """How often it was sent in vain, for lack of its script."""
         self.give_up_at: float | None = None
         """When its time to be repeated is over; None: nothing went wrong so far."""
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.abandoned or (self.future is not None and self.future.done())
 
 
 def read(call: Call[T], reply: Any) -> T | Exception:
