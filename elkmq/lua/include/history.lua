@@ -10,6 +10,7 @@ end
 
 local function id_before(id)
   local time, sequence = string.match(id, '^(%d+)-(%d+)$')
+  if #sequence > 15 then return time .. '-999999999999999' end
   if sequence ~= '0' then return time .. '-' .. string.format('%.0f', sequence - 1) end
   return string.format('%.0f', time - 1) .. '-18446744073709551615'
 end
