@@ -112,7 +112,7 @@ class Reader:
         self.server_ahead = max(self.server_ahead, reply.now - clock.now() * 1000)
         self.state, self.lanes, self.keep = reply.state, reply.lanes, reply.keep
         self.put(reply.entries)
-        self.hungry = len(reply.entries) >= asked
+        self.hungry = len(reply.entries) >= asked or (not reply.entries and reply.next_event == 0)
 
     def put(self, entries: list[Entry]) -> None:
         """Buffer what was handed out; what came before, in another reply, is not put twice."""

@@ -80,7 +80,7 @@ class Session(Wires):
         self.command.connect()
         found = self.command.run(command("INFO", "server", parse=_version, doing="ask for the server's version"))
         self.counting = found < (7,)
-        self.routing = Routing(self.options.global_keyprefix, counting=self.counting, window=WINDOW)
+        self.routing = Routing(self.options.global_keyprefix, window=WINDOW)
 
     @property
     def connected(self) -> bool:

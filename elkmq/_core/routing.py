@@ -32,12 +32,12 @@ class Declared(NamedTuple):
 
 
 class Routing:
-    """The calls. ``window``: dedupe window in ms; ``counting``: the server is older than 7.0."""
+    """The calls. ``window``: dedupe window in ms."""
 
-    def __init__(self, prefix: str = "", *, counting: bool = False, window: int = 120_000) -> None:
+    def __init__(self, prefix: str = "", *, window: int = 120_000) -> None:
         self.keys = SharedKeys(prefix)
         self.prefix = prefix
-        self._head: tuple[Arg, Arg] = (window, int(counting))
+        self._window = window
         self._place = self.keys.place
         self._prepared: dict[tuple[Any, ...], Prepared[Any]] = {}
 
@@ -47,7 +47,7 @@ class Routing:
 
     def enqueue(self, queue: str, events: Iterable[Outgoing]) -> Call[list[bytes] | str]:
         """Accept events for one queue, named by its routing key."""
-        args = list(self._head)
+        args: list[Arg] = [self._window]
         for event in events:
             args += event.arguments()
         return self._call("enqueue", (queue,), ())(*args)
@@ -56,7 +56,7 @@ class Routing:
         self, queues: Sequence[str], route: Sequence[tuple[str, str]], events: Iterable[tuple[int, Outgoing]]
     ) -> Call[list[bytes] | str]:
         """Accept events (index of the queue, event) if every exchange of ``route`` still has the version given."""
-        args: list[Arg] = [*self._head, len(queues), *(version for _, version in route)]
+        args: list[Arg] = [self._window, len(queues), *(version for _, version in route)]
         for index, event in events:
             args.append(index + 1)
             args += event.arguments()

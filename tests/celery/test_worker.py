@@ -1,0 +1,147 @@
+"""What Celery does over its broker, with real workers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from celery import chain, chord, group, signature
+from celery.exceptions import TaskRevokedError
+
+from tests.celery.conftest import Site
+from tests.waiting import eventually
+
+POOLS = ["prefork", "solo", "threads", "gevent", "eventlet"]
+
+
+def task(site: Site, name: str, *args: object, **options: object) -> signature:
+    return signature(f"tests.celery.app.{name}", args, app=site.app, **options)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("backend", ["redis", "rpc"])
+def test_a_worker_runs_tasks_and_answers(make_site: Callable[..., Site], pool: str, backend: str) -> None:
+    site = make_site(**({"backend": "rpc://"} if backend == "rpc" else {}))
+    worker = site.worker(pool=pool)
+    results = [site.call("add", n, 1) for n in range(30)]
+    assert [result.get(timeout=20) for result in results] == list(range(1, 31))
+    assert site.call("flaky").get(timeout=20) == 2
+    assert group(task(site, "add", n, n) for n in range(4))().get(timeout=20) == [0, 2, 4, 6]
+    assert chain(task(site, "add", 1, 1), task(site, "add", 2))().get(timeout=20) == 4
+    assert [list(each) for each in site.app.control.ping(timeout=1)] == [
+        list(each) for each in site.app.control.ping(timeout=1)
+    ]
+    (stats,) = site.app.control.inspect(timeout=2).stats().values()
+    assert stats["total"]["tests.celery.app.add"] >= 30
+    worker.signal(signal.SIGTERM)
+    worker.wait(30)
+    assert eventually(lambda: site.server.client().zcard("celery(consumers)") == 0, why="the consumer to sign off")
+
+
+def test_chord(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    site.worker()
+    assert (
+        chord([task(site, "add", 1, 1), task(site, "add", 2, 2)], task(site, "mark", "x", immutable=True))().get(
+            timeout=20
+        )
+        == "x"
+    )
+
+
+def test_a_delayed_task_waits_in_the_broker(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    site.worker()
+    started = time.monotonic()
+    soon = site.call("about", countdown=1)
+    far = site.call("add", 1, 1, eta=datetime.now(timezone.utc) + timedelta(hours=5))
+    eventually(lambda: site.server.client().zcard("celery(delayed)") == 2, why="both to wait in the broker")
+    (scheduled,) = site.app.control.inspect(timeout=1).scheduled().values()
+    assert scheduled == []
+    assert soon.get(timeout=10)["eta"] is None
+    assert 1.0 <= time.monotonic() - started < 3.0
+    assert not far.ready()
+
+
+def test_expires_and_revoke(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    late = site.call("mark", "late", expires=0.2)
+    worker = site.worker(concurrency=1)
+    gone = site.call("mark", "revoked", countdown=1)
+    site.app.control.revoke(gone.id)
+    assert site.call("add", 1, 1, countdown=1.2).get(timeout=10) == 2
+    with pytest.raises(TaskRevokedError):
+        gone.get(timeout=10)
+    assert site.lines() == []
+    assert late.state in ("PENDING", "REVOKED")
+    held = site.call("hold", "h", str(site.folder / "never"))
+    site.wait_for("start h")
+    site.app.control.revoke(held.id, terminate=True, signal="SIGKILL")
+    with pytest.raises(TaskRevokedError):
+        held.get(timeout=10)
+    assert site.call("add", 2, 2).get(timeout=10) == 4
+    worker.signal(signal.SIGTERM)
+    worker.wait(30)
+
+
+def test_priorities(make_site: Callable[..., Site]) -> None:
+    site = make_site(worker_prefetch_multiplier=1, task_acks_late=True)
+    for n in range(3):
+        site.call("mark", f"low{n}")
+    for n in range(3):
+        site.call("mark", f"high{n}", priority=9)
+    site.worker(pool="solo")
+    site.wait_for("done low2")
+    assert [line for line in site.lines() if line.startswith("start")][:3] == [f"start high{n}" for n in range(3)]
+
+
+def test_remote_control(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    worker = site.worker("-E", "-n", "one@here")
+    inspect = site.app.control.inspect(timeout=1)
+    assert list(inspect.active_queues()["one@here"][0]["name"]) == list("celery")
+    site.app.control.add_consumer("extra", reply=True, timeout=1)
+    assert site.call("add", 1, 2, queue="extra").get(timeout=10) == 3
+    site.app.control.cancel_consumer("extra", reply=True, timeout=1)
+    assert site.app.control.pool_grow(1, reply=True, timeout=1)
+    assert site.app.control.rate_limit("tests.celery.app.add", "100/s", reply=True, timeout=1)
+    assert site.app.control.purge() == 0
+    seen = []
+    with site.app.connection_for_read() as connection:
+        receiver = site.app.events.Receiver(connection, handlers={"task-succeeded": seen.append})
+        site.call("add", 1, 2)
+        eventually(lambda: _capture(receiver) or seen, why="the event of a finished task", ignoring=(TimeoutError,))
+    site.app.control.broadcast("shutdown")
+    worker.wait(30)
+
+
+def _capture(receiver: object) -> None:
+    receiver.capture(limit=1, timeout=0.5, wakeup=False)  # type: ignore[attr-defined]
+
+
+def test_two_workers_know_each_other(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    one = site.worker("-n", "one@here", pool="solo")
+    two = site.worker("-n", "two@here", pool="solo")
+    two.wait_for("mingle: sync with 1 nodes")
+    one.wait_for("two@here")
+    assert len(site.app.control.ping(timeout=1)) == 2
+    two.signal(signal.SIGTERM)
+    two.wait(30)
+    assert site.call("add", 1, 1).get(timeout=10) == 2
+
+
+def test_nothing_is_left_behind_by_readers_that_went(make_site: Callable[..., Site]) -> None:
+    site = make_site(backend="rpc://")
+    worker = site.worker(pool="solo")
+    for _ in range(3):
+        site.app.control.ping(timeout=0.3)
+        assert site.call("add", 1, 1).get(timeout=10) == 2
+    worker.signal(signal.SIGTERM)
+    worker.wait(30)
+    site.app.close()
+    streams = {key.decode() for key in site.server.client().keys("*(event_stream*") if key[:7] != b"celery("}
+    assert {name for name in streams if "pidbox" in name or "celeryev" in name} == set()
