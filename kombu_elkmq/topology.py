@@ -1,0 +1,174 @@
+"""The declaring half of a channel: exchanges, queues, bindings."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from amqp import exceptions as amqp
+from amqp.protocol import queue_declare_ok_t
+from kombu.transport import base
+
+from elkmq._core.verbs import Verbs
+from elkmq.keys import looks_like_a_key
+from kombu_elkmq import declarations
+from kombu_elkmq.errors import not_found, precondition_failed
+
+if TYPE_CHECKING:
+    from kombu_elkmq.session import Session
+
+
+class Topology(base.StdChannel):
+    """Declares, binds, purges and deletes. Every method is one round trip and has happened when it returns."""
+
+    session: Session
+    no_ack_consumers: Any = None
+
+    # -- exchanges
+
+    def exchange_declare(
+        self, exchange: str = "", type: str = "direct", passive: bool = False, durable: bool = False, auto_delete: bool = False,  # noqa: A002
+        nowait: bool = False, arguments: Mapping[str, Any] | None = None, **_: Any,
+    ) -> None:  # fmt: skip
+        """Declare an exchange; raises 404 (passive) or 406 (it is different)."""
+        if not exchange:
+            return
+        if passive:
+            if not self.session.routes.exists(exchange):
+                raise not_found(f"exchange {exchange!r}", (40, 10))
+            return
+        self.session.routes.declare(
+            exchange, type or "direct", durable=bool(durable), auto_delete=bool(auto_delete), arguments=arguments or {}
+        )
+
+    def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False, **_: Any) -> None:
+        """Delete an exchange; raises 406 where it has bindings and ``if_unused``."""
+        self.session.routes.delete(exchange, if_unused=if_unused)
+
+    def exchange_bind(
+        self,
+        destination: str,
+        source: str = "",
+        routing_key: str = "",
+        nowait: bool = False,
+        arguments: Any = None,
+        **_: Any,
+    ) -> None:
+        """Lead what ``source`` gets on to ``destination``."""
+        self.session.routes.bind(source, destination, routing_key or "", arguments or {}, to_exchange=True)
+
+    def exchange_unbind(
+        self,
+        destination: str,
+        source: str = "",
+        routing_key: str = "",
+        nowait: bool = False,
+        arguments: Any = None,
+        **_: Any,
+    ) -> None:
+        """Do not any more."""
+        self.session.routes.unbind(source, destination, routing_key or "", arguments or {}, to_exchange=True)
+
+    # -- queues
+
+    def queue_declare(
+        self, queue: str = "", passive: bool = False, durable: bool = False, exclusive: bool = False, auto_delete: bool = False,
+        nowait: bool = False, arguments: Mapping[str, Any] | None = None, **_: Any,
+    ) -> Any:  # fmt: skip
+        """Declare a queue; returns its name, ready messages and live consumers. Raises 404, 406."""
+        session = self.session
+        if passive:
+            found = session.run(session.routing.queue_look(queue))
+            if found.state == "absent":
+                raise not_found(f"queue {queue!r}", declarations.DECLARE)
+            return queue_declare_ok_t(queue, found.ready, found.consumers)
+        queue = queue or f"amq.gen-{uuid.uuid4()}"
+        if looks_like_a_key(queue) or "{" in queue or "}" in queue:
+            raise amqp.AccessRefused(
+                f"ACCESS_REFUSED - queue name {queue!r} is reserved; nothing was changed; choose another",
+                declarations.DECLARE,
+                "",
+                403,
+            )
+        read = declarations.read(queue, arguments or {}, session.options, short_lived=bool(auto_delete or exclusive))
+        settings = dict(read.settings)
+        if auto_delete or exclusive:
+            settings["auto_delete"] = "1"
+        found = session.run(session.routing.queue_declare(queue, read.text, settings, read.expires))
+        if found.state == "differs":
+            raise precondition_failed(
+                f"queue {queue!r} was declared with {found.arguments} and now with {read.text}; nothing was changed; declare it as "
+                "before, or delete it first", declarations.DECLARE,
+            )  # fmt: skip
+        return queue_declare_ok_t(queue, found.ready, found.consumers)
+
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str = "",
+        routing_key: str = "",
+        nowait: bool = False,
+        arguments: Any = None,
+        **_: Any,
+    ) -> None:
+        """Bind a queue to an exchange; to the default exchange it is bound already."""
+        if exchange:
+            self.session.routes.bind(exchange, queue, routing_key or "", arguments or {}, to_exchange=False)
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str = "",
+        routing_key: str = "",
+        nowait: bool = False,
+        arguments: Any = None,
+        **_: Any,
+    ) -> None:
+        """Take a binding away."""
+        if exchange:
+            self.session.routes.unbind(exchange, queue, routing_key or "", arguments or {}, to_exchange=False)
+
+    def queue_purge(self, queue: str, nowait: bool = False, **_: Any) -> int:
+        """Remove what is ready; what is in flight, or not due yet, stays. Returns how many. Raises 404."""
+        session = self.session
+        if session.run(session.routing.queue_look(queue)).state == "absent":
+            raise not_found(f"queue {queue!r}", (50, 30))
+        verbs = Verbs(session.routing.queue(queue), counting=session.counting)
+        removed, more = 0, True
+        while more:
+            n, more = session.run(verbs.purge())
+            removed += n
+        return removed
+
+    def queue_delete(
+        self, queue: str = "", if_unused: bool = False, if_empty: bool = False, nowait: bool = False, **_: Any
+    ) -> int:
+        """Delete a queue and its bindings; returns how many ready messages it held. Raises 406."""
+        session = self.session
+        reader = session.readers.get(queue)
+        if reader is not None and not reader.subscriptions and not reader.known:
+            session.release(reader)
+        held = session.run(session.routing.queue_delete(queue, if_unused=if_unused, if_empty=if_empty, tombstone=False))
+        if held == -1:
+            raise precondition_failed(f"queue {queue!r} is in use; it was not deleted; cancel its consumers", (50, 40))
+        if held == -2:
+            raise precondition_failed(f"queue {queue!r} is not empty; it was not deleted; purge it", (50, 40))
+        session.routes.forget_all()
+        return max(held, 0)
+
+    def after_reply_message_received(self, queue: str) -> None:
+        """The one reply that a queue was made for came: it goes, and later ones to it are dropped."""
+        session = self.session
+        session.run(session.routing.queue_delete(queue, if_unused=False, if_empty=False, tombstone=True))
+        session.routes.forget_all()
+
+    def list_bindings(self) -> list[tuple[str, str, str]]:
+        """(queue, exchange, routing key) of every binding."""
+        return [(each.destination, each.source, each.key) for each in self.session.routes.bindings()]
+
+    get_bindings = list_bindings
+
+    def prepare_queue_arguments(self, arguments: Any, **given: Any) -> Any:
+        """Kombu's names of queue arguments as RabbitMQ's."""
+        return base.to_rabbitmq_queue_arguments(arguments or {}, **given)

@@ -1,0 +1,126 @@
+"""The connections of a session, and how it is woken from another thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from elkmq._core.call import Call
+from elkmq._endpoint import Endpoint
+from elkmq.errors import QueueClosed, ServerConnectionError
+from kombu_elkmq.links import Link
+from kombu_elkmq.options import TransportOptions
+
+T = TypeVar("T")
+
+GOODBYE = 2.0
+"""Seconds that a closing session waits for a server that does not answer."""
+
+
+class Wires:
+    """Three connections, each from its first use on: ``command`` for what a caller waits for (publish, declare), ``taker``
+    for takes and acknowledgements, which nobody waits for, ``waiter`` for the blocking read; and a pipe that ends a wait.
+    """
+
+    def __init__(self, endpoint: Endpoint, options: TransportOptions) -> None:
+        self.endpoint = endpoint
+        self.options = options
+        self.pid = os.getpid()
+        self.closed = False
+        self.block = min(options.lease / 3, endpoint.options.socket_timeout)
+        self.command = Link(endpoint, retry_for=options.publish_timeout)
+        self.taker: Link | None = None
+        self.waiter: Link | None = None
+        self._lock = threading.RLock()
+        self._pipe: tuple[int, int] | None = None
+        self._woken = False
+
+    def _reconnected(self, _: Any) -> None:
+        """A consuming connection was replaced."""
+
+    def _mending(self) -> bool:
+        """Whether a thread is at work on the consuming connections."""
+        raise NotImplementedError
+
+    def run(self, call: Call[T]) -> T:
+        """Send a call and wait for its answer."""
+        if self.closed or self.pid != os.getpid():
+            raise QueueClosed("the connection is closed; nothing was sent; open a new one.")
+        return self.command.run(call)
+
+    def post(self, call: Call[Any], done: Callable[[Any], None] | None = None) -> None:
+        """Send a call of a consumer; its answer is read when there is time."""
+        self.consuming().post(call, done)
+
+    def consuming(self) -> Link:
+        """The connection for takes and acknowledgements."""
+        if self.taker is None:
+            with self._lock:
+                if self.taker is None:
+                    lease = self.options.lease
+                    self.waiter = Link(
+                        self.endpoint, retry_for=lease, block=self.block, on_reconnect=self._reconnected, known=True
+                    )
+                    taker = Link(self.endpoint, retry_for=lease, on_reconnect=self._reconnected)
+                    taker.connect()
+                    self.waiter.connect()
+                    self._pipe = os.pipe()
+                    for end in self._pipe:
+                        os.set_blocking(end, False)
+                    self.taker = taker
+        return self.taker
+
+    def watched(self) -> dict[int, Any]:
+        """What to watch while waiting: descriptors, and what tells a new one from an old one of the same number."""
+        found: dict[int, Any] = {self._pipe[0]: self._pipe} if self._pipe is not None else {}
+        if not self._mending():
+            for link in (self.taker, self.waiter):
+                if link is not None and link.fd >= 0:
+                    found[link.fd] = link.socket
+        return found
+
+    def wake(self) -> None:
+        """End the waiting of whoever waits for messages. From any thread."""
+        if self._pipe is not None and not self._woken:
+            self._woken = True
+            with suppress(OSError):
+                os.write(self._pipe[1], b"\0")
+
+    def awake(self) -> None:
+        """The waiting ended."""
+        if self._woken and self._pipe is not None:
+            self._woken = False
+            with suppress(OSError):
+                os.read(self._pipe[0], 4096)
+
+    def be_quick(self) -> None:
+        """The session closes: do not wait long for a server that is away.
+
+        :raises ServerConnectionError: it is away now
+        """
+        for link in (self.command, self.taker):
+            if link is not None:
+                link.give_up_after(GOODBYE)
+        if self.taker is not None and not self.taker.connected:
+            raise ServerConnectionError(f"{self.endpoint.describe()} is away")
+
+    def hang_up_wires(self) -> None:
+        """Close everything."""
+        for link in (self.command, self.taker, self.waiter):
+            if link is not None:
+                link.close()
+        with self._lock:
+            pipe, self._pipe = self._pipe, None
+        for end in pipe or ():
+            os.close(end)
+
+    def forget_wires(self) -> None:
+        """In a forked child: the pipe is the parent's; the links forget by themselves."""
+        pipe, self._pipe = self._pipe, None
+        self._lock = threading.RLock()
+        for end in pipe or ():
+            with suppress(OSError):
+                os.close(end)
