@@ -3,7 +3,7 @@
 -- ARGV  for each queue: consumer, lease ms
 -- Returns for each queue -1 where the consumer is not known any more: its lease is over; else the ms until the first lease
 --   on the queue ends, 0 where one is over: tend.lua takes over from it.
--- Cost for each queue: ZRANGE, ZREM, ZADD; and one TIME.
+-- Cost for one queue: TIME, ZRANGE, ZREM, ZADD. For each one more: the same without TIME.
 --- include keys
 --- include clock
 --- include leases

@@ -8,7 +8,8 @@
 --         or 'lost'; response 'sent' | 'late' | 'nobody' | ''; ids of the events, as enqueue.lua answers them.
 -- Errors: ELKMQ_QUEUE_FULL of a queue that gets events, ELKMQ_FORMAT, ELKMQ_WRONG_KEY, ELKMQ_TOO_MANY_FIELDS; then nothing
 --         changed.
--- Cost with a response to an inbox: TIME, XPENDING, XRANGE, GET, XADD, PTTL, PEXPIRE, SET, XACK, XDEL.
+-- Cost of nothing but the completion: TIME, XPENDING, XACK, XDEL. An event more: MGET, XADD, SET.
+-- With a response to an inbox: TIME, XPENDING, XRANGE, GET, XADD, PTTL, PEXPIRE, SET, XACK, XDEL.
 -- The response to a request of ours that was handed out for the first time is sent before the includes are even defined.
 if #ARGV == 9 and ARGV[7] ~= '' and ARGV[2] == '0' and ARGV[4] ~= '1' and ARGV[5] ~= '1' then
   local id, inbox, ttl, first = ARGV[3], nil, nil, string.match(ARGV[3], '^%d+')

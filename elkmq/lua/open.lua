@@ -4,6 +4,7 @@
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 lease, ms  3 information as JSON  4 release's flag: 1 = competes with original consumers knowingly
 -- Returns {server ms, settings' text or false}; ELKMQ_SERVES_ORIGINAL where the queue serves consumers of elk-mq 0.1.
+-- Cost: TIME, GET, TYPE x4, ZREM, XGROUP x3, XRANGE, ZREVRANGE, ZADD, HSET. Where others are registered, HGET more.
 --- include keys
 --- include clock
 --- include settings

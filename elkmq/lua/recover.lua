@@ -2,6 +2,7 @@
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 how many at most  then lane, id of those it knows, ...
 -- Returns entries as take.lua. Errors: ELKMQ_CONSUMER_GONE.
+-- Cost where everything was seen: ZSCORE, GET, XPENDING x3, ZCARD. For each entry one XRANGE more.
 --- include keys
 --- include clock
 --- include owner

@@ -3,6 +3,7 @@
 -- ARGV  1 consumer  2 reason ('expired': as a take does it, counted and gone unless the queue wants a dead letter)
 --       3 error text  then lane, id, ...
 -- Returns for each: 'dead', 'done' (this consumer had settled it before) or 'lost'.
+-- Cost of one: TIME, GET, TYPE, XPENDING, XRANGE, XACK, XDEL, XADD, HINCRBY.
 --- include keys
 --- include clock
 --- include owner

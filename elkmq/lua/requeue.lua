@@ -4,6 +4,7 @@
 -- ARGV  1 consumer  2 delay, ms  3 1 = it failed  4 1 = the application had seen it  5 error text
 --       6 delivery limit where the queue's settings have none (0: no limit)  then lane, id, ...
 -- Returns for each: 'requeued', 'dead', 'done' (this consumer had settled it before) or 'lost'.
+-- Cost of one: TIME, GET, TYPE x3, XPENDING, XRANGE, XACK, XDEL, XADD, HINCRBY.
 --- include keys
 --- include clock
 --- include owner

@@ -2,7 +2,8 @@
 -- KEYS  1 main lane
 -- ARGV  1 request's uuid, hyphenated  2 its timeout, s  3 response JSON  4 server ms at which it was accepted, '' = unknown
 -- Returns {'sent' | 'late' | 'nobody', id or server ms}.
--- Not safe to send again after a lost reply: the response could be there twice. Requesters take the first.
+-- A request is answered once: again, it answers as the first time.
+-- Cost for a request of ours: TIME, GET x2, TYPE, XADD, PTTL, PEXPIRE, SET.
 --- include keys
 --- include clock
 --- include settings

@@ -3,7 +3,7 @@
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 1 = keep in the event log  3 1 = count here (server older than 7.0)  then lane, id, lane, id, ...
 -- Returns 0 where all were accepted, else the positions (from 1) of those that were refused: their lease is lost.
--- Cost of one: XPENDING, XACK, XDEL; of many as well, where they were handed out one after the other in one lane and are
+-- Cost of one: XPENDING, XACK, XDEL. Of many as well, where they were handed out one after the other in one lane and are
 -- given in that order, else one XPENDING more for each.
 -- Deliveries of the main lane, all of them this consumer's, are settled before the includes are even defined.
 if ARGV[2] ~= '1' and ARGV[3] ~= '1' and #ARGV < 2000 then

@@ -3,6 +3,7 @@
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 lane  3 id
 -- Returns 1, or 0 where the delivery is not this consumer's.
+-- Cost: XPENDING, XCLAIM.
 --- include keys
 --- include owner
 if ownership(ARGV[1], ARGV[2], ARGV[3]) ~= 'mine' then return 0 end

@@ -3,6 +3,7 @@
 -- Returns {server ms, settings' text or false, {lane, length, pending}..., ready, accepted, completed, delayed,
 --   next due ms or -1, dead letters, outbox, log, counters (flat), consumers with their leases (flat), information (flat),
 --   in flight by consumer {lane, name, pending}..., oldest ready ms or -1, responses kept, samples (see tend.lua)}
+-- Cost grows with lanes, consumers and samples, not with depth or what is in flight.
 --- include keys
 --- include clock
 --- include settings
