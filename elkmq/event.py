@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 from collections.abc import Callable
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple, NoReturn, cast, final
@@ -45,10 +46,11 @@ class ServiceEvent:
         InvalidEvent: (a `ValueError`) for a value that an event cannot carry; nothing was sent.
     """
 
-    __slots__ = ("_id", "action", "payload", "timeout")
+    __slots__ = ("_id", "_known_as", "action", "payload", "timeout")
     __match_args__ = ("timeout", "action", "payload")
 
     _id: Final[int]  # type: ignore[misc]
+    _known_as: str | None
     timeout: Final[int]  # type: ignore[misc]  # set through the slots, since __setattr__ refuses
     """Whole seconds, from 1 to 65535."""
     action: Final[str]  # type: ignore[misc]
@@ -78,6 +80,7 @@ class ServiceEvent:
         _set_timeout(self, timeout)
         _set_action(self, action)
         _set_payload(self, payload)
+        _set_known_as(self, None)
 
     @property
     def uuid(self) -> UUID:
@@ -98,7 +101,7 @@ class ServiceEvent:
             raise InvalidEvent(f"cannot answer a {type(event).__name__}; nothing was sent; give the ServiceEvent.")
         response = cls(event.timeout if timeout is None else timeout, action, payload, uuid=_NIL)
         _set_id(response, event._id)
-        return response
+        return put_back(response)
 
     def to_dict(self) -> dict[str, str | int | None]:
         """Return ``uuid`` (as hyphenated text), ``timeout``, ``action`` and ``payload``, as elk-mq's does."""
@@ -153,6 +156,7 @@ class ServiceEvent:
         _set_timeout(event, timeout)
         _set_action(event, action)
         _set_payload(event, payload)
+        _set_known_as(event, None)
         return event
 
     def __eq__(self, other: object) -> bool:
@@ -179,7 +183,7 @@ class ServiceEvent:
         raise AttributeError(f"an event cannot be changed: it keeps its {name}")
 
     def __reduce__(self) -> tuple[Callable[..., ServiceEvent], tuple[object, ...]]:
-        return _again, (self.timeout, self.action, self.payload, self.uuid)
+        return _again, (self.timeout, self.action, self.payload, self.uuid, known_as(self))
 
 
 class TimestampedEvent(NamedTuple):
@@ -196,6 +200,7 @@ _set_id: _Setter = ServiceEvent.__dict__["_id"].__set__
 _set_timeout: _Setter = ServiceEvent.__dict__["timeout"].__set__
 _set_action: _Setter = ServiceEvent.__dict__["action"].__set__
 _set_payload: _Setter = ServiceEvent.__dict__["payload"].__set__
+_set_known_as: _Setter = ServiceEvent.__dict__["_known_as"].__set__
 _new: Callable[[type[ServiceEvent]], ServiceEvent] = object.__new__
 
 _PLAIN = re.compile(
@@ -269,8 +274,23 @@ def _fields(found: object) -> tuple[Any, Any, Any, Any]:
     return known["request_uuid"], known["timeout"], known["action"], known["payload"]
 
 
-def _again(timeout: int, action: str, payload: str | None, uuid: UUID) -> ServiceEvent:
-    return ServiceEvent(timeout, action, payload, uuid=uuid)
+def put_back(event: ServiceEvent) -> ServiceEvent:
+    """Mark an event as one that was in a queue, or answers one: enqueued, it is a new entry although its uuid is known."""
+    _set_known_as(event, "")
+    return event
+
+
+def known_as(event: ServiceEvent) -> str | None:
+    """What such an event is enqueued as: an id made once, so that enqueueing it again adds nothing; None: its uuid."""
+    if event._known_as == "":
+        _set_known_as(event, secrets.token_hex(16))
+    return event._known_as
+
+
+def _again(timeout: int, action: str, payload: str | None, uuid: UUID, known: str | None = None) -> ServiceEvent:
+    event = ServiceEvent(timeout, action, payload, uuid=uuid)
+    _set_known_as(event, known)
+    return event
 
 
 def _whole(timeout: object) -> int:

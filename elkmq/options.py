@@ -73,8 +73,8 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.
 
 
 def milliseconds(name: str, value: object, *, least: float = 0.0) -> int:
-    """Return a span of time in whole milliseconds, at least 1 unless it is 0; 10 years at most. Raises: InvalidOption."""
-    span = seconds(name, value, least=least, most=315_360_000)
+    """Return a span of time in whole milliseconds, at least 1 unless it is 0; 100 years at most. Raises: InvalidOption."""
+    span = seconds(name, value, least=least, most=3_155_760_000)
     return max(1, round(span * 1000)) if span else 0
 
 

@@ -26,7 +26,7 @@ from elkmq._core.entry import Entry, Tended
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq._heart import Heart, heart
 from elkmq.errors import EventQueueError, JSONParseError, LeaseLost, QueueClosed, ServerConnectionError
-from elkmq.event import ServiceEvent, plainly_an_event
+from elkmq.event import ServiceEvent, plainly_an_event, put_back
 from elkmq.keys import QueueKeys
 
 log = logging.getLogger("elkmq")
@@ -250,7 +250,7 @@ class Consumer:
                     await self._channel.run_many(self.verbs.keep_response(entry))
                     return None
                 raise JSONParseError("the entry has no event field; correct its producer.")
-            delivery = Delivery(self, entry, None if plainly_an_event(data) else ServiceEvent.from_json(data))
+            delivery = Delivery(self, entry, None if plainly_an_event(data) else put_back(ServiceEvent.from_json(data)))
         except JSONParseError as error:
             log.error("an entry of %s cannot be read and goes to the dead letters: %s", self._session.describe(), error)
             self.state.settled(key)

@@ -11,7 +11,7 @@ from elkmq._core.consumer import consumer_name
 from elkmq._core.entry import Entry, Taken
 from elkmq._core.verbs import Verbs
 from elkmq.errors import EmptyQueue, JSONParseError, ServerConnectionError
-from elkmq.event import ServiceEvent, TimestampedEvent
+from elkmq.event import ServiceEvent, TimestampedEvent, put_back
 
 log = logging.getLogger("elkmq")
 
@@ -106,9 +106,11 @@ class Dequeuing:
             await pool.run_many(verbs.keep_response(entry))
             return None
         try:
-            found = TimestampedEvent(entry.timestamp, ServiceEvent.from_json(entry.fields.get(b"event", b"")))
+            found = _read(entry)
         except JSONParseError as error:
-            log.error("an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error)
+            log.error(
+                "an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error
+            )
             await pool.run(verbs.reject(name, [key], "unreadable", str(error)))
             return None
         refused = await pool.run(verbs.settle(name, [key]))
@@ -116,9 +118,11 @@ class Dequeuing:
 
     async def _event(self, verbs: Verbs, entry: Entry) -> TimestampedEvent | None:
         try:
-            return TimestampedEvent(entry.timestamp, ServiceEvent.from_json(entry.fields.get(b"event", b"")))
+            return _read(entry)
         except JSONParseError as error:
-            log.error("an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error)
+            log.error(
+                "an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error
+            )
             pool, _ = await self._session.open()
             await pool.run(verbs.bury(entry, "unreadable", str(error)))
             return None
@@ -127,3 +131,7 @@ class Dequeuing:
         if reply.state == "paused":
             return EmptyQueue(f"the queue {self._session.name!r} is paused and hands out nothing.")
         return EmptyQueue(f"the queue {self._session.name!r} has nothing to hand out now.")
+
+
+def _read(entry: Entry) -> TimestampedEvent:
+    return TimestampedEvent(entry.timestamp, put_back(ServiceEvent.from_json(entry.fields.get(b"event", b""))))

@@ -15,7 +15,7 @@ from elkmq._aio.delivery import Delivery, ack_many
 from elkmq._aio.dequeuing import Dequeuing
 from elkmq._aio.requests import Requests
 from elkmq._aio.session import Session
-from elkmq._core.outgoing import Send, batches, checked, outgoing
+from elkmq._core.outgoing import Send, batches, checked, outgoing, plain
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq.errors import EmptyQueue, InvalidOption, RequestFailed
 from elkmq.event import ServiceEvent, TimestampedEvent
@@ -80,6 +80,11 @@ class EventQueue(Administration):
             ServerConnectionError: The server could not be reached; enqueue the same event again, it is added once.
         """
         pool, verbs = await self._session.open()
+        pairs = (
+            plain((event,)) if not (delay or priority or ttl is not None or headers or dedupe_id is not None) else None
+        )
+        if pairs is not None:
+            return (await pool.run(verbs.enqueue_plain(pairs)))[0].timestamp
         send = Send(event, None, delay, priority, ttl, headers, dedupe_id)
         return (await pool.run(verbs.enqueue([outgoing(send)])))[0].timestamp
 
@@ -91,8 +96,14 @@ class EventQueue(Administration):
         """
         pool, verbs = await self._session.open()
         accepted: list[int] = []
-        for batch in batches(outgoing(event if isinstance(event, Send) else Send(event)) for event in events):
-            accepted += [receipt.timestamp for receipt in await pool.run(verbs.enqueue(batch))]
+        for batch in batches(events):
+            pairs = plain(batch)
+            call = (
+                verbs.enqueue_plain(pairs)
+                if pairs is not None
+                else verbs.enqueue([outgoing(event if isinstance(event, Send) else Send(event)) for event in batch])
+            )
+            accepted += [receipt.timestamp for receipt in await pool.run(call)]
         return accepted
 
     # -- events out, for good

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from elkmq._core.entry import Outgoing
 from elkmq.errors import InvalidEvent, InvalidOption, JSONDumpError, JSONParseError
-from elkmq.event import ServiceEvent
+from elkmq.event import ServiceEvent, known_as
 from elkmq.options import MAX_PRIORITY, Seconds, milliseconds, whole
 
 T = TypeVar("T")
@@ -24,7 +24,8 @@ class Send:
 
     ``queue``: name of another queue, in ``Delivery.complete``; None: the same. ``delay``: before it is handed out.
     ``priority``: 0 to 255, higher is more urgent. ``ttl``: time to live from its enqueue; None: the queue's. ``headers``:
-    anything JSON can carry. ``dedupe_id``: what it is known by; None: its uuid; '': it is accepted however often it comes.
+    anything JSON can carry. ``dedupe_id``: what it is known by; None: its uuid (an event that
+    came out of a queue is known by a new id, so that it can be put back); '': it is accepted however often it comes.
     """
 
     event: ServiceEvent
@@ -55,12 +56,21 @@ def outgoing(send: Send) -> Outgoing:
         fields += ("ttl", milliseconds("ttl", send.ttl, least=0.001))
     if send.headers is not None:
         fields += ("headers", headers_json(send.headers))
-    unique = f"{event.request_uuid:032x}"
-    if send.dedupe_id is not None and send.dedupe_id != unique:
-        unique = _dedupe_id(send.dedupe_id)
-        if unique:
-            fields += ("unique", unique)
+    uuid = f"{event.request_uuid:032x}"
+    unique = (known_as(event) or uuid) if send.dedupe_id is None else _dedupe_id(send.dedupe_id)
+    if unique not in ("", uuid):
+        fields += ("unique", unique)
     return Outgoing(event.to_json(), unique, delay, priority, "", fields)
+
+
+def plain(events: Sequence[ServiceEvent | Send]) -> list[tuple[str, bytes]] | None:
+    """(unique id, JSON) of events that are enqueued with nothing said about them; None where something is."""
+    pairs: list[tuple[str, bytes]] = []
+    for event in events:
+        if type(event) is not ServiceEvent or event._known_as is not None:
+            return None
+        pairs.append((f"{event.request_uuid:032x}", event.to_json()))
+    return pairs
 
 
 def checked(event: object) -> ServiceEvent:

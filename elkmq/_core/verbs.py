@@ -38,6 +38,7 @@ class Verbs:
         main = (keys.lane(0),)
         self._enqueue: Prepared[list[Receipt]] = Prepared("enqueue", main, read.receipts)
         self._join: Prepared[bool] = Prepared("join", main, bool)
+        self._enqueue_plain: Prepared[list[Receipt]] = Prepared("enqueue_plain", main, read.receipts)
         self._open: Prepared[tuple[int, bytes | None]] = Prepared("open", main, tuple)
         self._take: Prepared[Taken] = Prepared("take", main, read.taken)
         self._settle: Prepared[frozenset[int]] = Prepared("settle", main, read.refused)
@@ -76,6 +77,10 @@ class Verbs:
             args += event.arguments()
             retry = retry and event.unique != ""
         return self._enqueue(*args, retry=retry)
+
+    def enqueue_plain(self, events: Iterable[tuple[str, bytes]]) -> Call[list[Receipt]]:
+        """Accept events (unique id, JSON) of which nothing else is to be said, as `enqueue` does."""
+        return self._enqueue_plain(self.window, *(part for event in events for part in event), retry=self.window > 0)
 
     # -- a consumer's life
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from elkmq._core.entry import Completed, Entry
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
-from elkmq.event import ServiceEvent
+from elkmq.event import ServiceEvent, put_back
 from elkmq.options import Seconds, check_name, milliseconds
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Delivery:
     def event(self) -> ServiceEvent:
         """The event."""
         if self._event is None:
-            self._event = ServiceEvent.from_json(self._entry.fields[b"event"])
+            self._event = put_back(ServiceEvent.from_json(self._entry.fields[b"event"]))
         return self._event
 
     @property

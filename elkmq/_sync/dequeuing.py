@@ -12,7 +12,7 @@ from elkmq._core.verbs import Verbs
 from elkmq._sync.link import Waiter
 from elkmq._sync.session import Session
 from elkmq.errors import EmptyQueue, JSONParseError, ServerConnectionError
-from elkmq.event import ServiceEvent, TimestampedEvent
+from elkmq.event import ServiceEvent, TimestampedEvent, put_back
 
 log = logging.getLogger("elkmq")
 
@@ -107,7 +107,7 @@ class Dequeuing:
             pool.run_many(verbs.keep_response(entry))
             return None
         try:
-            found = TimestampedEvent(entry.timestamp, ServiceEvent.from_json(entry.fields.get(b"event", b"")))
+            found = _read(entry)
         except JSONParseError as error:
             log.error(
                 "an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error
@@ -119,7 +119,7 @@ class Dequeuing:
 
     def _event(self, verbs: Verbs, entry: Entry) -> TimestampedEvent | None:
         try:
-            return TimestampedEvent(entry.timestamp, ServiceEvent.from_json(entry.fields.get(b"event", b"")))
+            return _read(entry)
         except JSONParseError as error:
             log.error(
                 "an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error
@@ -132,3 +132,7 @@ class Dequeuing:
         if reply.state == "paused":
             return EmptyQueue(f"the queue {self._session.name!r} is paused and hands out nothing.")
         return EmptyQueue(f"the queue {self._session.name!r} has nothing to hand out now.")
+
+
+def _read(entry: Entry) -> TimestampedEvent:
+    return TimestampedEvent(entry.timestamp, put_back(ServiceEvent.from_json(entry.fields.get(b"event", b""))))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from elkmq._core.outgoing import Send, batches, checked, outgoing
+from elkmq._core.outgoing import Send, batches, checked, outgoing, plain
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq._sync.admin import Administration
 from elkmq._sync.consumer import Consumer
@@ -81,6 +81,11 @@ class EventQueue(Administration):
             ServerConnectionError: The server could not be reached; enqueue the same event again, it is added once.
         """
         pool, verbs = self._session.open()
+        pairs = (
+            plain((event,)) if not (delay or priority or ttl is not None or headers or dedupe_id is not None) else None
+        )
+        if pairs is not None:
+            return (pool.run(verbs.enqueue_plain(pairs)))[0].timestamp
         send = Send(event, None, delay, priority, ttl, headers, dedupe_id)
         return (pool.run(verbs.enqueue([outgoing(send)])))[0].timestamp
 
@@ -92,8 +97,14 @@ class EventQueue(Administration):
         """
         pool, verbs = self._session.open()
         accepted: list[int] = []
-        for batch in batches(outgoing(event if isinstance(event, Send) else Send(event)) for event in events):
-            accepted += [receipt.timestamp for receipt in pool.run(verbs.enqueue(batch))]
+        for batch in batches(events):
+            pairs = plain(batch)
+            call = (
+                verbs.enqueue_plain(pairs)
+                if pairs is not None
+                else verbs.enqueue([outgoing(event if isinstance(event, Send) else Send(event)) for event in batch])
+            )
+            accepted += [receipt.timestamp for receipt in pool.run(call)]
         return accepted
 
     # -- events out, for good
