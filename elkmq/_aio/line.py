@@ -67,7 +67,7 @@ class Line:
         self._stale: Exception | None = None
         self._error: Exception | None = None
         self._load_refused: Exception | None = None
-        self._backoff = Backoff()
+        self._backoff = Backoff(self._retry_for)
         self._progress = 0.0  # when the last reply came, or the oldest unanswered call was sent
         self._not_before = 0.0  # when the next attempt to connect is due
         self._watch: asyncio.TimerHandle | None = None

@@ -43,8 +43,13 @@ _NOT_NOW = (
     ReadOnlyError,
     TryAgainError,
 )
-# Replies that redis-py has no class for; and what Redis 6 says from inside a script: "ERR Error running script ...: -READONLY".
-_NOT_NOW_REPLY = re.compile(r"(?:BUSY|UNBLOCKED) |ERR Error running script .*: -(?:READONLY|MASTERDOWN) ", re.DOTALL)
+# Replies that redis-py, or an old release of it, has no class for; and what Redis 6 says from inside a script:
+# "Error running script (call to ...): @user_script:1: -READONLY ...".
+_NOT_NOW_REPLY = re.compile(
+    r"(?:ASK|BUSY|CLUSTERDOWN|MASTERDOWN|MOVED|TRYAGAIN|UNBLOCKED) "
+    r"|(?:ERR )?Error running script .*: -(?:READONLY|MASTERDOWN) ",
+    re.DOTALL,
+)
 
 
 def judge(error: BaseException) -> Failure:
@@ -76,21 +81,25 @@ class Backoff:
     """Waiting times between attempts: none before the first, then doubling up to a second, each with jitter.
 
     The jitter keeps a thousand clients of a restarted server from coming back in the same millisecond.
+
+    :param retry_for: seconds that a call is repeated for; no wait is longer than a quarter of it, so that every call
+        sees several attempts, whenever in an outage it comes
     """
 
-    __slots__ = ("_attempts",)
+    __slots__ = ("_attempts", "_longest")
     FIRST = 0.02
     LONGEST = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, retry_for: float) -> None:
         self._attempts = 0
+        self._longest = min(self.LONGEST, retry_for / 4)
 
     def delay(self) -> float:
         """Seconds to wait before the attempt that comes now."""
         attempts, self._attempts = self._attempts, self._attempts + 1
         if not attempts:
             return 0.0
-        longest = min(self.LONGEST, self.FIRST * 2.0 ** min(attempts, 16))
+        longest = min(self._longest, self.FIRST * 2.0 ** min(attempts, 16))
         return random.uniform(longest / 2, longest)  # noqa: S311 - not for secrets
 
     def reset(self) -> None:

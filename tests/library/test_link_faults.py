@@ -366,8 +366,10 @@ async def test_a_replica_that_stays_one(driver, make_server, server, name, scrip
     call = evalsha("return redis.call('INCR', KEYS[1])", name) if scripted else incr(name)
     async with driver() as d:
         channel = d.channel(replica.url, retry_for=0.3)
+        begun = time.monotonic()
         with pytest.raises(ServerReadOnly, match="nothing was changed"):
             await channel.run(call)
+        assert time.monotonic() - begun >= 0.3  # it could have become the primary
         # What it can answer, it answers, and on the same connection.
         outcomes = await channel.run_many([echo("a"), incr(name), echo("b")])
     assert outcomes[0] == "a"
