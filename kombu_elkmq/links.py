@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import select
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from elkmq._core.sending import NOT_SENT
+from elkmq._core.call import Call
+from elkmq._core.sending import NOT_SENT, Done, Sending, ignore
 from elkmq._endpoint import Endpoint
 from elkmq._sync.channel import Channel
-from elkmq.errors import EventQueueError, translate
+from elkmq.errors import AuthenticationError, EventQueueError, translate
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+"""Seconds between attempts to connect."""
 
 
 class Link(Channel):
@@ -42,15 +48,18 @@ class Link(Channel):
 
         :raises EventQueueError: it did not work
         """
-        with self._at_work():
-            if self._raw is None:
-                try:
-                    self._connect()
-                except EventQueueError:
-                    raise
-                except Exception as error:
-                    self._broken(error)
-                    raise translate(error, server=self.endpoint.describe(), doing="connect", fate=NOT_SENT) from error
+        self._work(self._connect_once)
+
+    def _connect_once(self) -> None:
+        if self._raw is not None:
+            return
+        try:
+            self._connect()
+        except EventQueueError:
+            raise
+        except Exception as error:
+            self._broken(error)
+            raise translate(error, server=self.endpoint.describe(), doing="connect", fate=NOT_SENT) from error
 
     def _connect(self) -> None:
         super()._connect()
@@ -77,18 +86,65 @@ class Link(Channel):
 
     @property
     def broken(self) -> bool:
-        """Whether there is something to send and no connection to send it over."""
-        return self._raw is None and bool(self._again)
+        """Whether there was a connection, and is none."""
+        return self._raw is None and (self._was_connected or bool(self._again)) and not self._closed
+
+    def submit(self, call: Call[Any], done: Done | None = None) -> None:
+        """`post` that never waits for a connection: where there is none, the call goes when there is one again."""
+        sending = Sending(call, done or ignore)
+
+        def work() -> None:
+            if len(self._sent) >= self._max_outstanding:
+                while len(self._sent) > self._max_outstanding // 2:
+                    self._read_one()
+            self._write((sending,))
+
+        self._work(work, (sending,))
+
+    def look(self) -> None:
+        """`drain` that never connects."""
+        if self._sent or self._again:
+            self._work(self._read_what_is_there)
+
+    def _read_what_is_there(self) -> None:
+        while self._sent and self._readable():
+            self._read_one()
+        if self._sent and self._raw is not None and time.monotonic() > self._progress + self._timeout:
+            self._broken(RedisTimeoutError("no reply in time"))
+        if self._again and not self._sent and self._raw is not None:
+            if self._stale is not None:
+                self._broken(self._stale)
+            else:
+                self._send_again()
+
+    def mend(self) -> None:
+        """Try once to connect, and send what waits.
+
+        :raises EventQueueError: it did not work
+        """
+        if self._again:
+            self.drain()
+        else:
+            self.connect()
 
 
 class Mender:
-    """Mends links on a thread, so that an event loop is not held up by a server that does not answer."""
+    """Mends links on a thread, so that an event loop is not held up by a server that does not answer.
 
-    def __init__(self, links: list[Link], done: Callable[[], None]) -> None:
+    :param patience: seconds after which it gives up
+    :param done: called on its thread at the end, with what kept it from connecting or None
+    """
+
+    def __init__(self, links: list[Link], patience: float, done: Callable[[EventQueueError | None], None]) -> None:
         self._links = links
+        self._until = time.monotonic() + patience
         self._done = done
         self._stopped = threading.Event()
+        self._error: EventQueueError | None = None
         self._thread = threading.Thread(target=self._run, name="elkmq-mender", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -96,14 +152,26 @@ class Mender:
         self._stopped.set()
 
     def _run(self) -> None:
+        pause = FIRST_PAUSE
         try:
-            while not self._stopped.is_set() and any(link.broken for link in self._links):
-                for link in self._links:
-                    if link.broken:
-                        link.drain()
-                self._stopped.wait(0.02)
+            while broken := [link for link in self._links if link.broken]:
+                for link in broken:
+                    try:
+                        link.mend()
+                    except AuthenticationError as error:
+                        self._error = error
+                        return
+                    except EventQueueError as error:
+                        self._error = error
+                if not any(link.broken for link in self._links):
+                    self._error = None
+                elif self._stopped.is_set() or time.monotonic() > self._until:
+                    return
+                else:
+                    self._stopped.wait(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
         finally:
-            self._done()
+            self._done(self._error)
 
 
 def wait_readable(fds: list[int], timeout: float | None) -> None:

@@ -26,8 +26,8 @@ from elkmq._core import clock
 from elkmq._core.call import command
 from elkmq._core.entry import Entry, Taken
 from elkmq._core.verbs import wait_for_entries
-from elkmq.errors import LeaseLost, QueueClosed, ServerConnectionError
-from kombu_elkmq.links import Mender
+from elkmq.errors import EventQueueError, LeaseLost, QueueClosed, ServerConnectionError
+from kombu_elkmq.links import Link, Mender
 
 if TYPE_CHECKING:
     from elkmq._core.verbs import Verbs
@@ -58,10 +58,16 @@ class Pump:
         """Whether a thread is at work on the connections: nobody else touches them."""
         return self._mender is not None
 
-    def mended(self) -> None:
+    def mended(self, error: EventQueueError | None) -> None:
         """The thread is done. On its thread."""
         self._mender = None
+        if error is not None:
+            self._session.fail(error)
         self._session.wake()
+
+    def _mend(self, *links: Link) -> None:
+        self._mender = Mender(list(links), self._session.options.lease, self.mended)
+        self._mender.start()
 
     def stop(self) -> None:
         """The session ends."""
@@ -77,11 +83,11 @@ class Pump:
         session = self._session
         if self._mender is not None or session.taker is None or session.waiter is None:
             return
-        session.taker.drain()
+        session.taker.look()
         self.end_wait()
-        session.waiter.drain()
+        session.waiter.look()
         if session.taker.broken:
-            self._mender = Mender([session.taker], self.mended)
+            self._mend(session.taker)
 
     def next_look(self) -> float:
         """Seconds after which `run` is to be called again though nothing could be read."""
@@ -94,12 +100,12 @@ class Pump:
         session = self._session
         if self._mender is not None or session.taker is None or session.waiter is None:
             return
-        session.taker.drain()
-        session.waiter.drain()
+        session.taker.look()
+        session.waiter.look()
         if session.taker.broken or session.waiter.broken:
             # The deliveries are still ours, and nothing is raised: a connection loss shorter than the lease is nobody's
             # business.
-            self._mender = Mender([session.taker, session.waiter], self.mended)
+            self._mend(session.taker, session.waiter)
             return
         session.check()
         if self._recover:
@@ -187,7 +193,7 @@ class Pump:
             reader.blocked = True
             queues.append((reader.verbs, () if tokens_only else reader.lanes))
         block = int(self._session.block * 1000)
-        self._session.waiter.post(wait_for_entries(queues, self._session.name, 1, block, parse=list), self._woken)
+        self._session.waiter.submit(wait_for_entries(queues, self._session.name, 1, block, parse=list), self._woken)
 
     def _waiting_in_vain(self) -> bool:
         """Whether the read under way would bring what there is no room for, or lacks a queue that is idle now."""
@@ -225,13 +231,12 @@ class Pump:
             reader.blocked = False
         if isinstance(outcome, Exception):
             if isinstance(outcome, ServerConnectionError):
-                self._session.fail(outcome)
+                self._recover = True  # what the lost reply held
             elif not isinstance(outcome, LeaseLost | QueueClosed) and all(r.registered for r in waiting):
                 # A stream or its group is gone (FLUSHALL): a take makes it again.
                 log.warning("the queues are looked at anew: %s", outcome)
             for reader in waiting:
                 reader.hungry = True
-                reader.not_before = clock.now() + 0.1
             return
         by_verbs = {reader.verbs: reader for reader in waiting}
         found: list[tuple[Verbs, Entry]] = outcome

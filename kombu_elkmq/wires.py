@@ -53,7 +53,7 @@ class Wires:
 
     def post(self, call: Call[Any], done: Callable[[Any], None] | None = None) -> None:
         """Send a call of a consumer; its answer is read when there is time."""
-        self.consuming().post(call, done)
+        self.consuming().submit(call, done)
 
     def consuming(self) -> Link:
         """The connection for takes and acknowledgements."""

@@ -41,7 +41,8 @@ class Site:
         }
         self.app = Celery("tests.celery.app", broker=self.broker, backend=backend, set_as_current=False)
         self.app.conf.update(**self._conf)
-        closing.callback(self.app.close)
+        self._results: list[Any] = []
+        closing.callback(self._close)
 
     def worker(self, *args: str, pool: str = "prefork", concurrency: int = 2, **env: str) -> Program:
         """A worker that is ready."""
@@ -55,7 +56,13 @@ class Site:
 
     def call(self, task: str, *args: Any, **options: Any) -> Any:
         """Send a task of the app."""
-        return self.app.send_task(f"tests.celery.app.{task}", args, **options)
+        self._results.append(self.app.send_task(f"tests.celery.app.{task}", args, **options))
+        return self._results[-1]
+
+    def _close(self) -> None:
+        for result in self._results:
+            result.backend = None  # or it speaks to the server when it is garbage, after the last test
+        self.app.close()
 
     def lines(self) -> list[str]:
         """What ran."""

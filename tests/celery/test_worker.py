@@ -112,14 +112,15 @@ def test_remote_control(make_site: Callable[..., Site]) -> None:
     seen = []
     with site.app.connection_for_read() as connection:
         receiver = site.app.events.Receiver(connection, handlers={"task-succeeded": seen.append})
-        site.call("add", 1, 2)
-        eventually(lambda: _capture(receiver) or seen, why="the event of a finished task", ignoring=(TimeoutError,))
+
+        def captured() -> bool:
+            site.call("add", 1, 2)
+            receiver.capture(limit=1, timeout=0.5, wakeup=False)
+            return bool(seen)
+
+        eventually(captured, why="the event of a finished task", ignoring=(TimeoutError,))
     site.app.control.broadcast("shutdown")
     worker.wait(30)
-
-
-def _capture(receiver: object) -> None:
-    receiver.capture(limit=1, timeout=0.5, wakeup=False)  # type: ignore[attr-defined]
 
 
 def test_two_workers_know_each_other(make_site: Callable[..., Site]) -> None:
