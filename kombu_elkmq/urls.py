@@ -173,6 +173,8 @@ def as_uri(client: Any, *, include_password: bool = False, mask: str = "**") -> 
         shown = quote(password or "", safe="") if include_password else mask
         userinfo = f"{quote(client.userid or '', safe='')}:{shown if password else ''}@"
     db = str(client.virtual_host or "").strip("/")
+    if kind in ("socket", "unix"):
+        return f"{scheme}://{userinfo}{place}" + (f"?db={db}" if db else "")
     return f"{scheme}://{userinfo}{place}/{db}"
 
 

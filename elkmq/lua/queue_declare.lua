@@ -19,7 +19,10 @@ if ARGV[3] == '1' then
   if not (settings and settings.declared) and redis.call('EXISTS', main, key('consumers'), key('delayed')) == 0 then return {'absent'} end
 else
   if settings and settings.declared and settings.declared ~= ARGV[4] then return {'differs', settings.declared} end
-  if not (settings and settings.declared) then
+  if ARGV[4] == '{}' and #ARGV == 5 then
+    -- Nothing to remember: it is there, and costs its producers no settings to read.
+    ensure_group('0')
+  elseif not (settings and settings.declared) then
     settings = settings or {format = 1, lanes = {}}
     settings.declared = ARGV[4]
     for i = 6, #ARGV, 2 do settings[ARGV[i]] = ARGV[i + 1] end

@@ -1,4 +1,4 @@
--- Plain events (no delay, main lane, nobody awaits a response) for a queue with no settings: most of what there is. They
+-- Plain events (no delay, main lane, nobody awaits a response) for a queue whose settings have no say: most of what there is. They
 -- are served here, before the other includes are even defined: the functions of a script are made anew by each call.
 -- Returns their ids, or nil with nothing changed where the rest of enqueue.lua has to look.
 local function accept_plain()
@@ -15,7 +15,15 @@ local function accept_plain()
   end
   if #names > 1000 or #ARGV > 6000 then return nil end
   local found = redis.call('MGET', unpack(names))
-  for j = 1, #names do
+  -- Settings that say nothing about accepting (a declared queue's, priorities in use) are no hindrance.
+  local text = found[1]
+  if text then
+    if not string.find(text, 'format=1\n', 1, true) then return nil end
+    for _, name in ipairs({'max_length=', 'gone=', 'serve_elkmq01='}) do
+      if string.find(text, name, 1, true) then return nil end
+    end
+  end
+  for j = 2, #names do
     if found[j] then return nil end
   end
   local ids, window = {}, ARGV[1]
