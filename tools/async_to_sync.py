@@ -42,10 +42,10 @@ NAMES = {
     "_aio": "_sync",
     "aclosing": "closing",
     "aconnect": "connect",
-    "aenter_context": "enter_context",
     "aiter": "iter",
     "anext": "next",
     "asynccontextmanager": "contextmanager",
+    "enter_async_context": "enter_context",
     "push_async_callback": "callback",
     "push_async_exit": "push",
 }
