@@ -62,7 +62,7 @@ class Deliveries:
         if now - reader.confirmed >= reader.lease * 2 / 3:
             # This process was stopped, or the server away: nothing is started before the server says that it is ours.
             reader.buffer.appendleft(entry)
-            self._session.verify()
+            self._session.guard()
             return True
         self._deliver(reader, subscription, entry)
         return True

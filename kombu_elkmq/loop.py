@@ -22,6 +22,28 @@ TICK = 1.0
 """Seconds between looks at connections that say nothing."""
 
 
+class Guard:
+    """The loop's poller, which looks at the clock after each poll.
+
+    A worker that was stopped, or whose machine slept, goes on with whatever the poll brings: the result of a task frees a
+    pool process for a task that was handed out long ago. So the leases are looked at before anything else is done.
+    """
+
+    def __init__(self, poller: Any, session: Session) -> None:
+        self._poller = poller
+        self._session = session
+
+    def poll(self, timeout: float | None) -> Any:
+        """Poll; raises where the leases turn out to be lost."""
+        found = self._poller.poll(timeout)
+        if not self._session.closed:
+            self._session.guard()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._poller, name)
+
+
 class Loop:
     """The session's part of an event loop."""
 
@@ -29,6 +51,8 @@ class Loop:
         self._session = session
         self._hub = hub
         self._watched: dict[int, Any] = {}
+        poller = hub.poller
+        hub.poller = Guard(poller._poller if isinstance(poller, Guard) else poller, session)
         hub.on_tick.add(self._tick)
         self._timer = hub.call_repeatedly(TICK, self._look)
         session.deliveries.cork()

@@ -22,7 +22,7 @@ from elkmq._core.routing import Routing
 from elkmq._core.verbs import Delivered, Verbs, beat
 from elkmq._endpoint import Endpoint
 from elkmq._heart import heart
-from elkmq.errors import EventQueueError, InvalidOption, LeaseLost, QueueClosed
+from elkmq.errors import EventQueueError, InvalidOption, LeaseLost, QueueClosed, ServerConnectionError
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.delivery import Deliveries
 from kombu_elkmq.links import wait_readable
@@ -322,6 +322,27 @@ class Session(Wires):
             else:
                 reader.heard(sent)
         self.check()
+
+    def guard(self) -> None:
+        """See that nothing is started on leases that are over.
+
+        :raises EventQueueError: they are, or the server was away for as long
+        """
+        confirmed = min((reader.confirmed for reader in self.readers.values() if reader.registered), default=None)
+        if confirmed is None or clock.now() - confirmed < self.options.lease * 2 / 3:
+            return
+        if not self.pump.mending:
+            try:
+                self.verify()
+                return
+            except ServerConnectionError as error:
+                log.info("whether the leases hold cannot be asked: %s", error)
+        if clock.now() - confirmed >= self.options.lease:
+            self.fail(ServerConnectionError(
+                f"{self.endpoint.describe()} was away for longer than the lease; what this process held goes to others; the "
+                "connection is made anew."
+            ))  # fmt: skip
+            self.check()
 
     def chores(self) -> None:
         """Now and then: delete queues whose readers vanished."""

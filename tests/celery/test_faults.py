@@ -1,0 +1,174 @@
+"""Real workers while things break."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.celery.conftest import Site
+from tests.proxy import Proxy
+from tests.servers import Server
+from tests.waiting import eventually
+
+LEASE = 2
+
+
+def late(make_site: Callable[..., Site], **more: object) -> Site:
+    """Tasks are acknowledged when they are done, and leases are short."""
+    options = {"lease": LEASE, **more.pop("options", {})}  # type: ignore[dict-item]
+    return make_site(task_acks_late=True, task_reject_on_worker_lost=True, broker_transport_options=options, **more)
+
+
+def started(site: Site) -> Counter[str]:
+    return Counter(line.removeprefix("start ") for line in site.lines() if line.startswith("start "))
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+def test_a_killed_worker_costs_what_it_was_running(make_site: Callable[..., Site], pool: str) -> None:
+    site = late(make_site)
+    gate = site.folder / "gate"
+    one = site.worker("-n", "one@here", pool=pool, concurrency=2)
+    for n in range(2 if pool != "solo" else 1):
+        site.call("hold", f"held{n}", str(gate))
+        site.wait_for(f"start held{n}")
+    for n in range(6):
+        site.call("mark", f"m{n}")
+    eventually(lambda: site.server.client().xlen("celery(event_stream)") >= 7, why="the rest to be there")
+    children = [int(line) for line in _children(one.pid)]
+    one.kill()
+    for child in children:
+        _kill(child)
+    gate.touch()
+    site.worker("-n", "two@here", pool=pool, concurrency=2)
+    for n in range(6):
+        site.wait_for(f"done m{n}")
+    site.wait_for("done held0")
+    counts = started(site)
+    assert all(counts[f"m{n}"] == 1 for n in range(6)), counts
+    assert counts["held0"] == 2
+
+
+def _children(pid: int) -> list[str]:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as listed:
+        return listed.read().split()
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_stopped_worker_starts_nothing_that_it_had_buffered(make_site: Callable[..., Site]) -> None:
+    site = late(make_site, worker_prefetch_multiplier=10)
+    gate = site.folder / "gate"
+    one = site.worker("-n", "one@here", concurrency=1)
+    site.call("hold", "held", str(gate))
+    site.wait_for("start held")
+    for n in range(5):
+        site.call("mark", f"m{n}")
+    client = site.server.client()
+    eventually(
+        lambda: client.xpending("celery(event_stream)", "elkmq")["pending"] == 6, why="the worker to have all six"
+    )
+    one.pause()
+    site.worker("-n", "two@here", concurrency=1)
+    gate.touch()  # the pool process of the stopped worker ends its task meanwhile
+    for n in range(5):
+        site.wait_for(f"done m{n}")
+    site.wait_for("done held", 2)
+    one.resume()
+    one.wait_for("Connection to broker lost", timeout=15)
+    assert site.call("add", 1, 1).get(timeout=20) == 2
+    counts = started(site)
+    assert all(counts[f"m{n}"] == 1 for n in range(5)), counts
+    assert counts["held"] == 2
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_cut_connections_are_not_noticed(
+    make_site: Callable[..., Site], make_proxy: Callable[[str], Proxy], make_server: Callable[..., Server], pool: str
+) -> None:
+    server = make_server()
+    proxy = make_proxy(server.url)
+    site = late(make_site, server=server, broker=proxy.url.replace("redis", "elkmq", 1), options={"lease": 10})
+    worker = site.worker(pool=pool)
+    for n in range(40):
+        site.call("mark", f"m{n}", 0.02)
+        if n % 8 == 5:
+            proxy.cut()
+    for n in range(40):
+        site.wait_for(f"done m{n}")
+    assert set(started(site).values()) == {1}
+    assert not [line for line in worker.lines if "Connection to broker lost" in line]
+    eventually(lambda: server.client().xlen("celery(event_stream)") == 0, why="every acknowledgement to arrive")
+    assert server.client().xlen("celery(event_stream:redelivered)") == 0
+
+
+def test_a_server_that_restarts(make_site: Callable[..., Site], make_server: Callable[..., Server]) -> None:
+    server = make_server(appendonly=True, appendfsync="always")
+    site = late(make_site, server=server, options={"lease": 10})
+    worker = site.worker()
+    gate = site.folder / "gate"
+    site.call("hold", "held", str(gate))
+    site.wait_for("start held")
+    for n in range(5):
+        site.call("mark", f"m{n}", 0.05)
+    server.restart(hard=True)
+    gate.touch()
+    for n in range(5, 10):
+        site.call("mark", f"m{n}")
+    for n in range(10):
+        site.wait_for(f"done m{n}")
+    site.wait_for("done held")
+    assert set(started(site).values()) == {1}
+    assert not [line for line in worker.lines if "Connection to broker lost" in line]
+
+
+def test_a_task_that_kills_its_pool_process_ends_as_a_dead_letter(make_site: Callable[..., Site]) -> None:
+    site = late(make_site, options={"delivery_limit": 3})
+    site.worker(concurrency=1)
+    site.call("die", "again")
+    client = site.server.client()
+    eventually(lambda: client.xlen("celery(dead_letters)") == 1, 40, "the dead letter")
+    ((_, fields),) = client.xrange("celery(dead_letters)")
+    assert fields[b"reason"] == b"delivery_limit"
+    assert len(site.lines()) == 4  # as in RabbitMQ: it may come back three times
+    assert site.call("add", 1, 1).get(timeout=20) == 2
+
+
+def test_tasks_longer_than_the_lease_run_once(make_site: Callable[..., Site]) -> None:
+    site = late(make_site, options={"lease": 1})
+    site.worker("-n", "one@here", pool="solo")
+    site.worker("-n", "two@here", pool="solo")
+    site.call("mark", "long", 3)
+    site.call("mark", "due", countdown=3)
+    site.wait_for("done long")
+    site.wait_for("done due")
+    assert set(started(site).values()) == {1}
+
+
+def test_clean_shutdown_hands_back_at_once(make_site: Callable[..., Site]) -> None:
+    site = late(make_site, options={"lease": 30}, worker_prefetch_multiplier=10)
+    gate = site.folder / "gate"
+    one = site.worker("-n", "one@here", concurrency=1)
+    site.call("hold", "held", str(gate))
+    site.wait_for("start held")
+    for n in range(4):
+        site.call("mark", f"m{n}")
+    client = site.server.client()
+    eventually(
+        lambda: client.xpending("celery(event_stream)", "elkmq")["pending"] == 5, why="the worker to have all five"
+    )
+    one.signal(signal.SIGTERM)
+    one.wait_for("Warm shutdown")
+    gate.touch()
+    one.wait(30)
+    site.worker("-n", "two@here", concurrency=1)
+    for n in range(4):
+        site.wait_for(f"done m{n}")
+    assert set(started(site).values()) == {1}
