@@ -75,12 +75,14 @@ class Loop:
         session.deliveries.flush()
         session.pump.run()
         session.check()
+        session.chores()
+        session.relay.run()
         self._watch()
         if session.deliveries.deliverable():
             session.wake()
 
     def _look(self) -> None:
-        self._session.chores()
+        """Once a second the pass itself is all that is wanted."""
 
     def _watch(self) -> None:
         """Keep the loop's readers in step with the connections, which are replaced when they break."""

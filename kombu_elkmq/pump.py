@@ -93,7 +93,7 @@ class Pump:
         """Seconds after which `run` is to be called again though nothing could be read."""
         if self._unblocking and self._waiting is not None:
             return UNBLOCK_AGAIN
-        return 1.0
+        return min(1.0, max(0.0, self._session.sweep_at - clock.now()) + 0.005)
 
     def run(self) -> None:
         """Do what can be done now."""

@@ -43,7 +43,11 @@ class Relay:
 
     def look(self, reader: Reader) -> None:
         """There may be something in a queue's outbox."""
-        self._waiting[reader.queue] = reader.verbs
+        self.look_at(reader.queue, reader.verbs)
+
+    def look_at(self, queue: str, verbs: Verbs) -> None:
+        """There may be something in the outbox of a queue that is not read here."""
+        self._waiting[queue] = verbs
         self._session.wake()
 
     def run(self) -> None:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kombu_elkmq")
 WINDOW = 120_000
+SOONEST_SWEEP = 0.05
+"""Seconds between two looks at queues that nobody consumes, where their messages expire one after the other."""
 
 
 class Session(Wires):
@@ -66,7 +68,7 @@ class Session(Wires):
         self.publisher = Publisher(self)
         self._loop: Loop | None = None
         self._draining: int | None = None
-        self._sweep_at = clock.now() + options.lease
+        self.sweep_at = 0.0
         self._channel_ids = itertools.count(1)
         forget_in_child(self)
 
@@ -260,9 +262,7 @@ class Session(Wires):
         if found is not None:
             return found
         link = self.consuming()
-        verbs = Verbs(
-            self.routing.queue(queue), counting=self.counting, window=WINDOW, delivery_limit=self.options.delivery_limit
-        )
+        verbs = self.verbs(queue)
         reader = Reader(self, queue, verbs, self.options.lease)
         sent = clock.now()
         info = {"host": socket.gethostname(), "pid": os.getpid(), "kind": "kombu"}
@@ -345,11 +345,27 @@ class Session(Wires):
             self.check()
 
     def chores(self) -> None:
-        """Now and then: delete queues whose readers vanished."""
+        """Now and then: see to queues that nobody consumes."""
         now = clock.now()
-        if now >= self._sweep_at and self.taker is not None and not self.pump.mending:
-            self._sweep_at = now + self.options.lease
-            self.post(self.routing.sweep())
+        if now >= self.sweep_at and self.taker is not None and not self.pump.mending:
+            self.sweep_at = now + self.options.lease
+            self.post(self.routing.sweep(), self._swept)
+
+    def _swept(self, outcome: Any) -> None:
+        if isinstance(outcome, Exception):
+            log.warning("queues that nobody consumes were not seen to, that is tried again: %s", outcome)
+            return
+        if outcome.again >= 0:
+            self.sweep_at = clock.now() + max(outcome.again / 1000, SOONEST_SWEEP)
+        for name in outcome.dead:
+            self.relay.look_at(name, self.verbs(name))
+        if outcome.dropped:
+            self.routes.forget_all()
+
+    def verbs(self, queue: str) -> Verbs:
+        """The calls of a queue."""
+        limit = self.options.delivery_limit
+        return Verbs(self.routing.queue(queue), counting=self.counting, window=WINDOW, delivery_limit=limit)
 
 
 def _version(raw: Any) -> tuple[int, ...]:

@@ -96,6 +96,8 @@ class Topology(base.StdChannel):
         if auto_delete or exclusive:
             settings["auto_delete"] = "1"
         found = session.run(session.routing.queue_declare(queue, read.text, settings, read.expires))
+        if "dead_letter_exchange" in settings:
+            session.sweep_at = 0.0
         if found.state == "differs":
             raise precondition_failed(
                 f"queue {queue!r} was declared with {found.arguments} and now with {read.text}; nothing was changed; declare it as "

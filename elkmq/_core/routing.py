@@ -31,6 +31,14 @@ class Declared(NamedTuple):
     consumers: int = 0
 
 
+class Swept(NamedTuple):
+    """The reply of sweep.lua: queues deleted, queues whose outbox is not empty, ms until to look again (-1: no hurry)."""
+
+    dropped: list[str]
+    dead: list[str]
+    again: int
+
+
 class Routing:
     """The calls. ``window``: dedupe window in ms."""
 
@@ -132,9 +140,10 @@ class Routing:
     def _queue(self, script: str, name: str, *args: Arg, parse: Any) -> Call[Any]:
         return Prepared(script, (self.queue(name).lane(0),), parse)(self._place, name, *args)
 
-    def sweep(self) -> Call[list[str]]:
-        """Delete queues that nobody used for as long as they were declared to last; their names."""
-        return Prepared("sweep", (self.keys.of("expiring"),), _names)(self.prefix, self._place, TOMBSTONE)
+    def sweep(self) -> Call[Swept]:
+        """See to queues that nobody consumes."""
+        keys = (self.keys.of("expiring"), self.keys.of("unattended"))
+        return Prepared("sweep", keys, _swept)(self.prefix, self._place, TOMBSTONE)
 
 
 def binding_text(destination: str, key: str, to_exchange: bool, arguments: Mapping[str, Any]) -> str:
@@ -164,3 +173,7 @@ def _declared(raw: Sequence[Any]) -> Declared:
     if state == "differs":
         return Declared(state, raw[1].decode())
     return Declared(state, "", *raw[1:])
+
+
+def _swept(raw: Sequence[Any]) -> Swept:
+    return Swept(_names(raw[0]), _names(raw[1]), raw[2])

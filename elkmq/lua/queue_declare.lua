@@ -30,6 +30,7 @@ else
     settings = read_settings()
     wake_all()
   end
+  if settings and settings.dead_letter_exchange then redis.call('SADD', ARGV[1] .. '(unattended)', ARGV[2]) end
   if ARGV[5] ~= '' then redis.call('ZADD', ARGV[1] .. '(expiring)', ms(now + tonumber(ARGV[5])), ARGV[2]) end
 end
 local held = 0

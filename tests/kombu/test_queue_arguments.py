@@ -1,0 +1,170 @@
+"""RabbitMQ's queue arguments, in the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from amqp.exceptions import NotFound
+from kombu import Connection, Exchange, Queue
+
+from elkmq.errors import QueueFull
+from tests.kombu.conftest import Inbox
+from tests.kombu.test_transport import declared, queue_of
+from tests.servers import Server
+from tests.waiting import eventually
+
+
+def with_dead_letters(name: str, **options: Any) -> tuple[Queue, Queue]:
+    """A queue whose dead letters go to another one."""
+    exchange = Exchange(f"{name}-dlx", type="direct")
+    arguments = {"x-dead-letter-exchange": f"{name}-dlx", "x-dead-letter-routing-key": "dead", **options}
+    return queue_of(name, queue_arguments=arguments), Queue(f"{name}-dead", exchange, routing_key="dead")
+
+
+def test_expiration_and_message_ttl(connection: Connection, name: str) -> None:
+    queue = declared(connection, queue_of(name, message_ttl=0.2))
+    producer = connection.Producer()
+    producer.publish("short", routing_key=name, expiration=0.001)
+    producer.publish("long", routing_key=name, expiration=60)
+    message = queue.get()
+    assert message is not None
+    assert message.payload == "long"
+    message.ack()
+    producer.publish("late", routing_key=name)
+    client = connection.default_channel.session
+    eventually(lambda: _expired(client, name) >= 1, why="the clock to pass", ignoring=())
+    inbox = Inbox(connection, queue_of(name, message_ttl=0.2))
+    assert inbox.nothing_comes(0.5)
+
+
+def _expired(session: Any, name: str) -> int:
+    """Milliseconds by which the queue's first entry is older than its time to live."""
+    import redis
+
+    options = session.endpoint.url
+    client = redis.Redis(*options.addresses[0])
+    first = client.xrange(f"{name}(event_stream)", count=1)
+    seconds, micros = client.time()
+    return 1 if not first else int(seconds * 1000 + micros // 1000 - int(first[0][0].partition(b"-")[0]) - 200)
+
+
+def test_rejected_to_the_dead_letter_exchange(connection: Connection, name: str) -> None:
+    queue, dead = with_dead_letters(name)
+    graves = Inbox(connection, dead)
+    inbox = Inbox(connection, queue, ack=False)
+    connection.Producer().publish({"n": 1}, routing_key=name, headers={"mine": "kept"}, correlation_id="c")
+    inbox.wait(1)
+    inbox.messages[0].reject()
+    assert graves.wait(1) == [{"n": 1}]
+    message = graves.messages[0]
+    (death,) = message.headers["x-death"]
+    assert (death["queue"], death["reason"], death["count"], death["routing-keys"]) == (name, "rejected", 1, [name])
+    assert message.headers["mine"] == "kept"
+    assert message.headers["x-first-death-queue"] == name
+    assert message.properties["correlation_id"] == "c"
+    assert message.delivery_info["routing_key"] == "dead"
+
+
+def test_expired_to_the_dead_letter_exchange(connection: Connection, name: str) -> None:
+    queue, dead = with_dead_letters(name)
+    declared(connection, queue)
+    graves = Inbox(connection, dead)
+    connection.Producer().publish("x", routing_key=name, expiration=0.001)
+    Inbox(connection, queue)
+    assert graves.wait(1) == ["x"]
+    (death,) = graves.messages[0].headers["x-death"]
+    assert (death["reason"], death["original-expiration"]) == ("expired", "1")
+
+
+def test_a_queue_without_consumers_that_only_delays(connection: Connection, name: str) -> None:
+    """The usual way to delay with RabbitMQ: a queue nobody reads, whose messages expire into the one that is read."""
+    queue, dead = with_dead_letters(name, **{"x-message-ttl": 300})
+    declared(connection, queue)
+    graves = Inbox(connection, dead)
+    connection.Producer().publish("later", routing_key=name)
+    assert graves.nothing_comes(0.1)
+    assert graves.wait(1, timeout=5) == ["later"]
+
+
+def test_max_length(connection: Connection, name: str) -> None:
+    queue, dead = with_dead_letters(name, **{"x-max-length": 2})
+    graves = Inbox(connection, dead)
+    declared(connection, queue)
+    for n in range(4):
+        connection.Producer().publish(n, routing_key=name)
+    assert graves.wait(2, timeout=5) == [0, 1]
+    assert graves.messages[0].headers["x-death"][0]["reason"] == "maxlen"
+    assert Inbox(connection, queue).wait(2) == [2, 3]
+    full = declared(
+        connection, queue_of(f"{name}-full", max_length=1, queue_arguments={"x-overflow": "reject-publish"})
+    )
+    connection.Producer().publish(1, routing_key=full.name)
+    with pytest.raises(QueueFull):
+        connection.Producer().publish(2, routing_key=full.name)
+    assert full.queue_declare(passive=True).message_count == 1
+
+
+def test_delivery_limit(connection: Connection, name: str) -> None:
+    queue, dead = with_dead_letters(name, **{"x-delivery-limit": 2})
+    graves = Inbox(connection, dead)
+    inbox = Inbox(connection, queue, ack=False)
+    connection.Producer().publish("bad", routing_key=name)
+    for n in range(3):
+        inbox.wait(n + 1)
+        inbox.messages[n].requeue()
+    assert graves.wait(1) == ["bad"]
+    assert graves.messages[0].headers["x-death"][0]["reason"] == "delivery_limit"
+    assert inbox.nothing_comes()
+
+
+def test_single_active_consumer(make_connection: Callable[..., Connection], name: str) -> None:
+    queue = queue_of(name, queue_arguments={"x-single-active-consumer": True})
+    first, second, writer = make_connection(), make_connection(), make_connection()
+    active, standby = Inbox(first, queue), Inbox(second, queue)
+    for n in range(4):
+        writer.Producer().publish(n, routing_key=name)
+    assert active.wait(4) == [0, 1, 2, 3]
+    assert standby.nothing_comes()
+    first.release()
+    writer.Producer().publish(4, routing_key=name)
+    assert standby.wait(1) == [4]
+
+
+def test_priorities_highest_first(make_connection: Callable[..., Connection], name: str) -> None:
+    connection = make_connection()
+    queue = declared(connection, queue_of(name, max_priority=10))
+    for n in (0, 5, 9, 5, 1):
+        connection.Producer().publish(n, routing_key=name, priority=n)
+    inbox = Inbox(connection, queue, prefetch=1)
+    assert inbox.wait(5) == [9, 5, 5, 1, 0]
+
+
+def test_priorities_lowest_first_as_stock_redis(make_connection: Callable[..., Connection], name: str) -> None:
+    connection = make_connection(priority_lowest_first=True)
+    queue = declared(connection, queue_of(name))
+    for n in (3, 0, 9, 6):
+        connection.Producer().publish(n, routing_key=name, priority=n)
+    assert Inbox(connection, queue, prefetch=1).wait(4) == [0, 3, 6, 9]
+
+
+def test_queues_of_vanished_readers_go_with_their_bindings(
+    make_connection: Callable[..., Connection], fast_server: Server, name: str
+) -> None:
+    exchange = Exchange(f"{name}-ex", type="fanout")
+    reader, keeper = make_connection(lease=1), make_connection(lease=1)
+    Inbox(reader, Queue(name, exchange, expires=0.2, durable=False))
+    reader.default_channel.session.hang_up()  # vanishes: no goodbye
+    other = Inbox(keeper, queue_of(f"{name}-other"))
+    client = fast_server.client()
+
+    def gone() -> bool:
+        other.nothing_comes(0.1)
+        return client.hlen(f"elkmq(exchange:{name}-ex)") == 2
+
+    eventually(gone, 15, "the binding to go")
+    with pytest.raises(NotFound):
+        queue_of(name)(keeper.default_channel).queue_declare(passive=True)
+    keeper.Producer().publish("x", exchange=exchange)
+    assert not client.exists(f"{name}(event_stream)")
