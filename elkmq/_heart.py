@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from elkmq._core.entry import Tended
 from elkmq._core.verbs import Verbs, beat
 from elkmq._endpoint import Endpoint
 from elkmq._sync.link import Channel
-from elkmq.errors import EventQueueError, LeaseLost
+from elkmq.errors import EventQueueError, LeaseLost, ServerConnectionError
 
 log = logging.getLogger("elkmq")
 
@@ -31,6 +32,9 @@ BEATS = 3
 
 QUEUES_PER_BEAT = 100
 """Bounds how long one script runs."""
+
+LONGEST_SLEEP = 60.0
+"""Seconds after which the thread looks whether there is anybody left."""
 
 JITTER = 0.03
 """Seconds by which the processes that wait for the same moment come apart at most; delays are kept to within 0.1 s."""
@@ -68,15 +72,19 @@ class Heart:
         self._slot_key = slot_key
         self._changed = threading.Condition()
         self._beat_at = 0.0
-        self._members: dict[Member, float] = {}
+        # Weak: who drops a consumer without closing it loses the lease, and what it held comes back.
+        self._members: weakref.WeakKeyDictionary[Member, float] = weakref.WeakKeyDictionary()
         """When each one's chores are due."""
         self._thread: threading.Thread | None = None
+        self._down = False  # as was logged
 
     def add(self, member: Member) -> None:
         """Beat for a consumer, which just registered, from now on."""
         with self._changed:
             at = now()
-            self._beat_at = min(self._beat_at, at + member.lease / BEATS) if self._members else at + member.lease / BEATS
+            self._beat_at = (
+                min(self._beat_at, at + member.lease / BEATS) if self._members else at + member.lease / BEATS
+            )
             self._members[member] = at + member.lease / BEATS
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="elkmq-heart", daemon=True)
@@ -85,7 +93,7 @@ class Heart:
 
     def sooner(self, member: Member, seconds: float) -> None:
         """Do its queue's chores in so many seconds, if not before: an entry is due then, or a lease ends."""
-        at = now() + seconds + random.uniform(0, JITTER)
+        at = now() + seconds + random.uniform(0, JITTER)  # noqa: S311 - not for secrets
         with self._changed:
             if member in self._members and at < self._members[member]:
                 self._members[member] = at
@@ -100,40 +108,67 @@ class Heart:
     def _run(self) -> None:
         # A heartbeat that could not be sent for longer than a beat is worth no more than the next one.
         channel = Channel(self._endpoint, slot_key=self._slot_key, retry_for=1.0)
-        while True:
-            with self._changed:
-                while self._members and (wait := min(self._beat_at, *self._members.values()) - now()) > 0:
-                    self._changed.wait(wait)
-                if not self._members:
-                    # The last one went: thread and connection go too, a new member brings new ones.
-                    self._thread = None
+        try:
+            while work := self._due():
+                beating, everyone, tending = work
+                try:
+                    if beating:
+                        self._beat(channel, everyone)
+                    if tending:
+                        self._tend(channel, tending)
+                except Exception:
+                    log.exception("a heartbeat failed; the next one is in a moment")
+                    self._sooner_beat(1.0)
+                # The members must be able to go while this thread waits.
+                del work, everyone, tending
+        finally:
+            channel.close()
+
+    def _due(self) -> tuple[bool, list[Member], list[Member]] | None:
+        """Wait until there is something to do: whether it is a beat, for whom, and whose chores; None: nobody is left."""
+        with self._changed:
+            while members := list(self._members.items()):
+                wait = min(self._beat_at, *(due for _, due in members)) - now()
+                if wait <= 0:
                     break
-                at = now()
-                beating = at >= self._beat_at
-                if beating:
-                    self._beat_at = at + min(m.lease for m in self._members) / BEATS
-                tending = [m for m, due in self._members.items() if due <= at]
-                for member in tending:
-                    self._members[member] = at + member.lease
-                everyone = list(self._members)
+                del members
+                self._changed.wait(min(wait, LONGEST_SLEEP))
+            else:
+                # The last one went: thread and connection go too, a new member brings new ones.
+                self._thread = None
+                return None
+            at = now()
+            beating = at >= self._beat_at
+            everyone = [member for member, _ in members]
             if beating:
-                self._beat(channel, everyone)
-            if tending:
-                self._tend(channel, tending)
-        channel.close()
+                self._beat_at = at + min(m.lease for m in everyone) / BEATS
+            tending = [member for member, due in members if due <= at]
+            for member in tending:
+                self._members[member] = at + member.lease
+            return beating, everyone, tending
+
+    def _sooner_beat(self, seconds: float) -> None:
+        with self._changed:
+            self._beat_at = min(self._beat_at, now() + seconds)
 
     def _beat(self, channel: Channel, members: list[Member]) -> None:
         named = [(m, name) for m in members if (name := m.consumer) is not None]
-        for start in range(0, len(named), QUEUES_PER_BEAT):
-            part = named[start : start + QUEUES_PER_BEAT]
+        parts = [named[start : start + QUEUES_PER_BEAT] for start in range(0, len(named), QUEUES_PER_BEAT)]
+        while parts:
+            part = parts.pop(0)
             sent = now()
             try:
                 replies = channel.run(beat([(m.verbs, name, round(m.lease * 1000)) for m, name in part]))
             except EventQueueError as error:
-                log.warning("heartbeat to %s failed, the next one is in a moment: %s", self._endpoint.describe(), error)
-                with self._changed:
-                    self._beat_at = min(self._beat_at, now() + 0.5)
-                return
+                if len(part) > 1 and not isinstance(error, ServerConnectionError):
+                    parts += [[one] for one in part]  # one queue's trouble is not the others'
+                    continue
+                level = logging.DEBUG if self._down else logging.WARNING
+                log.log(level, "no heartbeat to %s, which is tried on and on: %s", self._endpoint.describe(), error)
+                self._down = True
+                self._sooner_beat(0.5)
+                continue
+            self._down = False
             for (member, name), left in zip(part, replies, strict=True):
                 if left < 0:
                     _tell(member.gone, name)
@@ -183,10 +218,9 @@ def heart(endpoint: Endpoint, slot_key: bytes) -> Heart:
 
 
 def _in_child() -> None:
-    global _lock
+    global _lock  # noqa: PLW0603 - the heart's thread, which is not here, may have held it
     _lock = threading.Lock()
     _hearts.clear()
 
 
 os.register_at_fork(after_in_child=_in_child)
-

@@ -65,10 +65,15 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.
         InvalidOption: It is not a number or `timedelta`, is NaN or infinite, or is out of range.
     """
     number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        _bad(name, f"is {value!r}, not a finite number of seconds or a timedelta")
+    if isinstance(number, bool) or not isinstance(number, int | float) or not _finite(number):
+        _bad(name, f"is {_shown(value)}, not a finite number of seconds or a timedelta")
     if not least <= number <= most:
-        _bad(name, f"is {number:g} s, not from {least:g} to {most:g}" if most < math.inf else f"is {number:g} s, below {least:g}")
+        _bad(
+            name,
+            f"is {number:g} s, not from {least:g} to {most:g}"
+            if most < math.inf
+            else f"is {number:g} s, below {least:g}",
+        )
     return float(number)
 
 
@@ -81,8 +86,23 @@ def milliseconds(name: str, value: object, *, least: float = 0.0) -> int:
 def whole(name: str, value: object, least: int, most: int) -> int:
     """Return a whole number in a range. Raises: InvalidOption."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        _bad(name, f"is {value!r}, not a whole number from {least} to {most}")
+        _bad(name, f"is {_shown(value)}, not a whole number from {least} to {most}")
     return value
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int beyond what a float can be
+        return False
+
+
+def _shown(value: object) -> str:
+    """A value in a message: cut short, and never a number whose digits take seconds to tell."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +128,10 @@ class Options:
         whole("delivery_limit", self.delivery_limit, 0, 1_000_000)
         if not isinstance(self.global_keyprefix, str) or "{" in self.global_keyprefix or "}" in self.global_keyprefix:
             _bad("global_keyprefix", "is not text without braces")
+        try:
+            self.global_keyprefix.encode()
+        except UnicodeEncodeError:
+            _bad("global_keyprefix", "has half a surrogate pair")
 
     @property
     def lease_ms(self) -> int:
@@ -150,7 +174,7 @@ class QueueSettings:
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least, 10**12)
         if self.overflow not in (None, "reject", "drop_oldest"):
-            _bad("overflow", f"is {self.overflow!r}, neither 'reject' nor 'drop_oldest'")
+            _bad("overflow", f"is {_shown(self.overflow)}, neither 'reject' nor 'drop_oldest'")
         if self.overflow is not None and self.max_length is None:
             _bad("overflow", "goes with max_length")
         for name in ("ttl", "retention"):

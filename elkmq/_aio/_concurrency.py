@@ -6,17 +6,27 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+log = logging.getLogger("elkmq")
+
 T = TypeVar("T")
 
-Lock = asyncio.Lock
-sleep = asyncio.sleep
+STUBBORN = 5.0
+"""Seconds that a cancelled handler may take to tidy up."""
+
 in_thread = asyncio.to_thread
+
+
+def home() -> object:
+    """Where objects of the shell live: this process and this event loop."""
+    return os.getpid(), asyncio.get_running_loop()
 
 
 async def outcome(value: Any) -> Any:
@@ -40,6 +50,48 @@ def stop_signals(stop: Callable[[], None], wanted: bool) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+class Lock:
+    """A lock for whichever event loop is running; one that ended leaves nothing locked."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._lock = loop, asyncio.Lock()
+        await self._lock.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+class Turn:
+    """A place that one task has at a time."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def take(self, timeout: float | None) -> bool:
+        """Wait for it; False after ``timeout`` seconds (None: for ever)."""
+        if timeout is None or not self._lock.locked():
+            return await self._lock.acquire()
+        try:
+            return await asyncio.wait_for(self._lock.acquire(), max(timeout, 0.0))
+        except asyncio.TimeoutError:
+            return False
+
+    def give(self) -> None:
+        """Let the next one have it."""
+        self._lock.release()
+
+
+def to_be_raised(error: BaseException) -> bool:
+    """Whether an exception such as `KeyboardInterrupt` is to go on out of `Workers.start`; a task ends on its own."""
+    return not isinstance(error, asyncio.CancelledError)
+
+
 class Promise(Generic[T]):
     """A value that somebody else will have; kept or broken once, from the same loop."""
 
@@ -57,6 +109,7 @@ class Promise(Generic[T]):
         """It will not come."""
         if not self._future.done():
             self._future.set_exception(error)
+            self._future.exception()  # whoever awaited it may have gone
 
     async def wait(self, timeout: float) -> T:
         """The value. Raises `TimeoutError` where it does not come within ``timeout`` seconds."""
@@ -132,30 +185,44 @@ class Workers:
     """Runs handlers beside each other, ``concurrency`` at most."""
 
     def __init__(self, concurrency: int) -> None:
-        self._free = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._woken = False
         self._tasks: set[asyncio.Task[None]] = set()
 
+    async def room(self) -> None:
+        """Wait until there is a place for one more, or until `wake`."""
+        while len(self._tasks) >= self._concurrency and not self._woken:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def wake(self) -> None:
+        """Let `room` return from now on; from any thread."""
+        self._woken = True
+        in_loop(self._loop, self._changed.set)
+
     async def start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        """Run it; waits for a free place first."""
-        await self._free.acquire()
-        task = asyncio.get_running_loop().create_task(function(*args))
+        """Run it."""
+        task = self._loop.create_task(function(*args))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._free.release()
-        if not task.cancelled():
-            task.exception()
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a worker's function failed", exc_info=error)
 
     async def join(self, timeout: float | None = None) -> bool:
         """Wait for those that run; False where some still run after ``timeout`` seconds."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout)
+            await asyncio.sleep(0)  # for their callbacks
         return not self._tasks
 
     async def close(self) -> None:
-        """Stop those that still run."""
+        """Stop those that still run; one that will not be stopped is left behind."""
         for task in list(self._tasks):
             task.cancel()
-        await self.join()
+        await self.join(STUBBORN)

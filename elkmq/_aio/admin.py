@@ -80,10 +80,14 @@ class Administration:
         known = [f.name for f in fields(QueueSettings)]
         for name in changes:
             if name not in known:
-                raise InvalidOption(f"there is no setting {name}; nothing was changed; the settings are {', '.join(known)}.")
+                raise InvalidOption(
+                    f"there is no setting {name}; nothing was changed; the settings are {', '.join(known)}."
+                )
         pool, verbs = await self._session.open()
         wanted = replace(await self.settings(), **changes).changes()
-        return QueueSettings.read(await pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes})))
+        return QueueSettings.read(
+            await pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes}))
+        )
 
     async def pause(self) -> None:
         """Hand out nothing, to nobody, until `resume`. Events still come in; what is in flight can be settled."""
@@ -143,7 +147,9 @@ def _position(value: str | int | datetime | None, default: str) -> str:
     text = str(value)
     if all(part.isdecimal() and part.isascii() for part in text.split("-", 1)):
         return text
-    raise InvalidOption(f"{text[:40]!r} is no place in the log; nothing was read; give an id, milliseconds or a datetime.")
+    raise InvalidOption(
+        f"{text[:40]!r} is no place in the log; nothing was read; give an id, milliseconds or a datetime."
+    )
 
 
 def _completed(entry: Entry) -> LogEntry:
@@ -154,5 +160,3 @@ def _completed(entry: Entry) -> LogEntry:
     id_ = entry.id.decode()
     enqueued, failed = entry.fields.get(b"first", b"0"), entry.fields.get(b"failed", b"0")
     return LogEntry(id_, int(id_.partition("-")[0]), int(enqueued), event, int(failed))
-
-

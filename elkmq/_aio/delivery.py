@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from elkmq._core.entry import Completed, Entry
+from elkmq._core.call import Call
+from elkmq._core.entry import Completed, Entry, Outgoing
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
 from elkmq.event import ServiceEvent, put_back
+from elkmq.keys import QueueKeys
 from elkmq.options import Seconds, check_name, milliseconds
 
 if TYPE_CHECKING:
     from elkmq._aio.consumer import Consumer
+
+T = TypeVar("T")
+
+LONGEST_ERROR = 2000
+"""Characters of an error's text that are kept with an event."""
 
 
 class Delivery:
@@ -79,8 +87,7 @@ class Delivery:
 
     @property
     def awaited(self) -> bool:
-        """Whether one of our clients asked for a response with `await_response`. (Whether one of elk-mq 0.1 did, its
-        event does not say.)"""
+        """Whether one of our clients asked for a response with `await_response`; of one of elk-mq 0.1 nobody can say."""
         return b"reply_to" in self._entry.fields
 
     @property
@@ -117,20 +124,22 @@ class Delivery:
             return
         call = self._consumer.verbs.settle(self._name, [self._key], keep=self._consumer.state.keep)
         if wait:
-            if await self._consumer.run(call):
+            if await self._run(call):
                 self._refuse()
-            self._done()
         else:
-            await self._consumer.post(call, self._key)
-            self._done()
+            try:
+                await self._consumer.post(call)
+            except BaseException:
+                self._settled = ""
+                raise
+        self._done()
 
     async def reject(self, error: str = "", *, reason: str = "rejected") -> None:
         """Give it up: into the dead letters, with the reason and the error's text. Raises: LeaseLost."""
         if self._again("rejected"):
             return
-        self._take_outcome(
-            await self._consumer.run(self._consumer.verbs.reject(self._name, [self._key], reason, error))
-        )
+        call = self._consumer.verbs.reject(self._name, [self._key], reason, as_text(error))
+        self._take_outcome(await self._run(call))
 
     async def requeue(self, *, delay: Seconds = 0.0, failed: bool = False, error: str = "") -> bool:
         """Send it back, to be handed out before new work or after ``delay`` seconds.
@@ -138,11 +147,11 @@ class Delivery:
         ``failed`` counts towards the delivery limit. Returns whether it was sent back; False: that was once too often, and
         it is among the dead letters now. Raises: LeaseLost.
         """
+        span = milliseconds("delay", delay)
         if self._again("requeued"):
             return True
-        span = milliseconds("delay", delay)
-        call = self._consumer.verbs.requeue(self._name, [self._key], delay=span, failed=failed, error=error)
-        return self._take_outcome(await self._consumer.run(call)) != "dead"
+        call = self._consumer.verbs.requeue(self._name, [self._key], delay=span, failed=failed, error=as_text(error))
+        return self._take_outcome(await self._run(call)) != "dead"
 
     async def respond(self, action: str, payload: str | None = None) -> bool:
         """Complete it and send its response in one step: two responders can never both answer.
@@ -165,29 +174,39 @@ class Delivery:
             QueueFull: A queue has no room for its events; nothing was sent, and the delivery can be completed later.
         """
         sends = [event if isinstance(event, Send) else Send(event) for event in events]
-        targets = [(self._consumer.target(send.queue and check_name(send.queue)), outgoing(send)) for send in sends]
+        targets = [self._target(send) for send in sends]
+        json = b"" if response is None else checked(response).to_json()
         if self._again("completed"):
             return Completed("done", "", [])
         call = self._consumer.verbs.complete(
             self._name,
             self._key,
             keep=self._consumer.state.keep,
-            response=b"" if response is None else checked(response).to_json(),
+            response=json,
             request_uuid=str(self.event.uuid),
             timeout=self.event.timeout,
             events=targets,
         )
-        try:
-            reply = await self._consumer.run(call)
-        except EventQueueError:
-            self._settled = ""
-            raise
+        reply = await self._run(call)
         self._take_outcome([reply.outcome])
         return reply
 
     @property
     def _key(self) -> tuple[bytes, bytes]:
         return self._entry.lane, self._entry.id
+
+    def _target(self, send: Send) -> tuple[QueueKeys | None, Outgoing]:
+        keys, event = self._consumer.target(send.queue and check_name(send.queue)), outgoing(send)
+        if keys is None:
+            event = replace(event, fields=(*event.fields, "to", str(send.queue)))
+        return keys, event
+
+    async def _run(self, call: Call[T]) -> T:
+        try:
+            return await self._consumer.run(call)
+        except BaseException:
+            self._settled = ""  # it may be tried again
+            raise
 
     def _again(self, how: str) -> bool:
         if self._settled:
@@ -200,6 +219,11 @@ class Delivery:
             self._refuse()
         self._settled = how
         return False
+
+    def forget(self) -> None:
+        """Give it up unsettled: if it is this consumer's still, it is handed out once more."""
+        self._settled = "given up"
+        self._consumer.forget(self._key)
 
     def _take_outcome(self, outcomes: list[str]) -> str:
         if outcomes[0] == "lost":
@@ -223,16 +247,24 @@ class Delivery:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._settled:
-            return
-        if error is None:
-            await self.ack()
-        elif not self.lost:
-            try:
+        if self._settled or self._consumer.foreign:
+            return  # a forked child leaves it to its parent
+        try:
+            if error is None:
+                await self.ack()
+            elif self.lost:
+                self._done()
+            else:
                 await self.requeue(failed=isinstance(error, Exception), error=f"{type(error).__name__}: {error}")
-            except EventQueueError as second:
-                # The block's own error says more; the event comes back when the lease is over.
-                self._consumer.log_failure("send back", self.id, second)
+        except LeaseLost:
+            if error is None:
+                raise
+        except BaseException as second:
+            self.forget()
+            if error is None or not isinstance(second, EventQueueError):
+                raise
+            # The block's own error says more.
+            self._consumer.log_failure("send back", self.id, second)
 
     def __repr__(self) -> str:
         return f"<Delivery {self.id} of {self.event!r}{' ' + self._settled if self._settled else ''}>"
@@ -243,25 +275,33 @@ async def ack_many(deliveries: Iterable[Delivery]) -> None:
     held: dict[tuple[Consumer, str], list[Delivery]] = {}
     refused: list[str] = []
     for delivery in deliveries:
-        if not delivery._settled:
-            held.setdefault((delivery._consumer, delivery._name), []).append(delivery)
-            delivery._settled = "acknowledged"
-        else:
-            delivery._again("acknowledged")
-    for (consumer, name), own in held.items():
-        lost = consumer.state.lost(name)
-        for batch in batches(own):
-            keys = [(d._entry.lane, d._entry.id) for d in batch]
-            positions = (
-                range(len(batch))
-                if lost
-                else await consumer.run(consumer.verbs.settle(name, keys, keep=consumer.state.keep))
-            )
-            refused += [batch[position].id for position in positions]
-            for key in keys:
-                consumer.settled(key)
+        try:
+            if not delivery._again("acknowledged"):
+                held.setdefault((delivery._consumer, delivery._name), []).append(delivery)
+        except LeaseLost:
+            refused.append(delivery.id)
+    waiting = [(consumer, name, batch) for (consumer, name), own in held.items() for batch in batches(own)]
+    try:
+        while waiting:
+            consumer, name, batch = waiting[0]
+            keys = [(delivery._entry.lane, delivery._entry.id) for delivery in batch]
+            lost = await consumer.run(consumer.verbs.settle(name, keys, keep=consumer.state.keep))
+            refused += [batch[position].id for position in lost]
+            for delivery in batch:
+                delivery._done()
+            waiting.pop(0)
+    except BaseException:
+        for _, _, batch in waiting:
+            for delivery in batch:
+                delivery._settled = ""  # it may be tried again
+        raise
     if refused:
         raise LeaseLost(
             f"the leases on {len(refused)} deliveries were lost ({', '.join(refused[:5])}{', ...' if refused[5:] else ''}); "
             "somebody else has those events; the other deliveries were acknowledged."
         )
+
+
+def as_text(error: object) -> str:
+    """What went wrong, as text that can be sent: not too long, and no half of a surrogate pair."""
+    return str(error)[:LONGEST_ERROR].encode(errors="replace").decode()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from elkmq._aio.link import Waiter
 from elkmq._aio.session import Session
+from elkmq._core.call import command
 from elkmq._core.clock import now
 from elkmq._core.consumer import consumer_name
 from elkmq._core.entry import Entry, Taken
-from elkmq._core.verbs import Verbs
-from elkmq.errors import EmptyQueue, JSONParseError, ServerConnectionError
+from elkmq._core.verbs import Verbs, beat
+from elkmq.errors import EmptyQueue, EventQueueError, JSONParseError, LeaseLost, ServerConnectionError
 from elkmq.event import ServiceEvent, TimestampedEvent, put_back
 
 log = logging.getLogger("elkmq")
@@ -24,7 +27,9 @@ class Dequeuing:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._waiters: list[Waiter] = []
+        self._idle: list[Waiter] = []
+        self._busy: set[Waiter] = set()
+        self._closed = False
 
     async def now(self) -> TimestampedEvent:
         """The next event; raises EmptyQueue."""
@@ -47,13 +52,14 @@ class Dequeuing:
         """
         pool, verbs = await self._session.open()
         deadline = now() + span
-        name = consumer_name()
-        lease = round((LONGEST_WAIT + float(self._session.options.lease)) * 1000)
-        waiter = self._waiters.pop() if self._waiters else self._session.waiter()
-        waited = False
+        waiter = self._idle.pop() if self._idle else self._session.waiter()
+        self._busy.add(waiter)
+        if self._closed:
+            await waiter.close()
+        place = _Place()
         try:
             while True:
-                reply = await pool.run(verbs.dequeue(name, lease))
+                reply = await pool.run(verbs.dequeue(place.name, self._lease))
                 if reply.entries:
                     found = await self._event(verbs, reply.entries[0])
                     if found is not None:
@@ -64,40 +70,95 @@ class Dequeuing:
                 left = min(LONGEST_WAIT, deadline - now())
                 if left <= 0:
                     raise self._nothing(reply)
-                waited = True
-                block = max(1, round(left * 1000))
                 if reply.state:
-                    await self._wait(waiter, verbs, block)
+                    await self._until_served(waiter, verbs, left)
                     continue
-                for entry in await self._entries(waiter, verbs, name, reply, block):
-                    found = await self._take(verbs, name, entry)
-                    if found is not None:
-                        return found
+                place.waited = True
+                left = min(left, await self._next_event(verbs))
+                found = await self._first(waiter, verbs, place, reply, left)
+                if found is not None:
+                    return found
         finally:
-            self._waiters.append(waiter)
-            if waited:
-                await pool.run(verbs.leave(name))
+            self._busy.discard(waiter)
+            self._idle.append(waiter)
+            if place.waited:
+                await self._leave(verbs, place)
 
     async def close(self) -> None:
-        """Hang up."""
-        waiters, self._waiters = self._waiters, []
+        """Hang up; who waits is told."""
+        self._closed = True
+        waiters, self._idle = [*self._idle, *self._busy], []
         for waiter in waiters:
             await waiter.close()
 
-    async def _wait(self, waiter: Waiter, verbs: Verbs, block: int) -> None:
-        try:
-            await waiter.wait(verbs.wait_for_signal(block))
-        except ServerConnectionError:
-            pass  # The dequeue that follows reconnects, with the patience of every call.
+    @property
+    def _lease(self) -> int:
+        return round((LONGEST_WAIT + float(self._session.options.lease)) * 1000)
 
-    async def _entries(self, waiter: Waiter, verbs: Verbs, name: str, reply: Taken, block: int) -> list[Entry]:
+    async def _until_served(self, waiter: Waiter, verbs: Verbs, left: float) -> None:
+        """Wait until a paused queue goes on."""
+        pool, _ = await self._session.open()
+        after = await pool.run(command("XREVRANGE", verbs.keys.of("signals"), "+", "-", "COUNT", 1, parse=_last_id))
+        if (await pool.run(verbs.check_settings({}))).get("paused") != "1":
+            return  # it went on before the signal was looked at
         try:
-            return await waiter.wait(verbs.wait_for_entries(name, 1, reply.lanes, block)) or []
+            await waiter.wait(verbs.wait_for_signal(max(1, round(left * 1000)), after))
+        except ServerConnectionError:
+            return  # the dequeue that follows reconnects, with the patience of every call
+
+    async def _next_event(self, verbs: Verbs) -> float:
+        """Do what is due, since there may be no consumer to do it; seconds until there is more to do."""
+        pool, _ = await self._session.open()
+        tended = await pool.run(verbs.tend("", 0, chores=False))
+        if tended.more or tended.taken_over:
+            return 0.0
+        return LONGEST_WAIT if tended.next_event < 0 else tended.next_event / 1000
+
+    async def _first(
+        self, waiter: Waiter, verbs: Verbs, place: _Place, reply: Taken, left: float
+    ) -> TimestampedEvent | None:
+        call = verbs.wait_for_entries(place.name, 1, reply.lanes, max(1, round(left * 1000)))
+        before, place.unsure_until = place.unsure_until, now() + left + 1.0
+        try:
+            entries = await waiter.wait(call)
+            if entries is not None:
+                place.unsure_until = before
         except ServerConnectionError:
             pool, _ = await self._session.open()
-            return await pool.run(verbs.recover(name, [], 1))
+            try:
+                entries = await pool.run(verbs.recover(place.name, [], 1))
+            except LeaseLost:
+                place.name, entries = consumer_name(), None
+        except EventQueueError as error:
+            if "NOGROUP" not in str(error) and "UNBLOCKED" not in str(error):
+                raise
+            entries = None  # the queue was deleted; the dequeue that follows makes it again
+        for entry in entries or ():
+            found = await self._take(verbs, place, entry)
+            if found is not None:
+                return found
+        return None
 
-    async def _take(self, verbs: Verbs, name: str, entry: Entry) -> TimestampedEvent | None:
+    async def _leave(self, verbs: Verbs, place: _Place) -> None:
+        """Hand back what came besides; where a blocking read was broken off, the server may give to it for a while yet."""
+        try:
+            pool, _ = await self._session.open()
+            unsure = place.unsure_until - now()
+            if unsure <= 0:
+                await pool.run(verbs.leave(place.name))
+                return
+            left = await pool.run(verbs.recover(place.name, [], 100))
+            if left:
+                keys = [(entry.lane, entry.id) for entry in left]
+                await pool.run(verbs.requeue(place.name, keys, failed=False, seen=False))
+            await pool.run(beat([(verbs, place.name, round(unsure * 1000))]))
+        except LeaseLost:
+            return
+        except EventQueueError as error:
+            if not self._closed:
+                log.warning("what %s was handed comes back when its lease is over: %s", self._session.describe(), error)
+
+    async def _take(self, verbs: Verbs, place: _Place, entry: Entry) -> TimestampedEvent | None:
         if entry.lane == b"w":
             return None  # The dequeue that follows passes the wake token on.
         pool, _ = await self._session.open()
@@ -111,10 +172,12 @@ class Dequeuing:
             log.error(
                 "an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error
             )
-            await pool.run(verbs.reject(name, [key], "unreadable", str(error)))
+            await pool.run(verbs.reject(place.name, [key], "unreadable", str(error)))
             return None
-        refused = await pool.run(verbs.settle(name, [key]))
-        return None if refused else found
+        if await pool.run(verbs.settle(place.name, [key])):
+            place.name = consumer_name()  # its lease was over, and a name is not used again
+            return None
+        return found
 
     async def _event(self, verbs: Verbs, entry: Entry) -> TimestampedEvent | None:
         try:
@@ -131,6 +194,21 @@ class Dequeuing:
         if reply.state == "paused":
             return EmptyQueue(f"the queue {self._session.name!r} is paused and hands out nothing.")
         return EmptyQueue(f"the queue {self._session.name!r} has nothing to hand out now.")
+
+
+class _Place:
+    """One caller's place among the consumers."""
+
+    def __init__(self) -> None:
+        self.name = consumer_name()
+        self.waited = False
+        """Whether it is registered."""
+        self.unsure_until = 0.0
+        """Until when the server may hand it something that nobody reads, by `elkmq._core.clock`."""
+
+
+def _last_id(reply: Sequence[Any]) -> bytes:
+    return bytes(reply[0][0]) if reply else b"0-0"
 
 
 def _read(entry: Entry) -> TimestampedEvent:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from elkmq.errors import EffectBusy, JSONDumpError, LeaseLost
+from elkmq.errors import EffectBusy, EventQueueError, JSONDumpError, LeaseLost
 from elkmq.options import Seconds, milliseconds
 
 if TYPE_CHECKING:
     from elkmq._aio.session import Session
 
 
+log = logging.getLogger("elkmq")
+
+
 class Once:
-    """One effect, named by a key. As a context manager it claims on the way in and records on the way out::
+    """One effect, named by a key.
+
+    As a context manager it claims on the way in and records on the way out::
 
         with queue.once(delivery.unique_id) as effect:
             if not effect.done:
@@ -36,6 +42,7 @@ class Once:
         self._hold = milliseconds("hold", hold, least=0.001)
         self._keep = milliseconds("keep", keep, least=0.001)
         self._owner = secrets.token_hex(8)
+        self._claimed = False
 
     async def claim(self) -> bool:
         """Claim it; False: it was done before.
@@ -64,8 +71,10 @@ class Once:
         """
         try:
             data = json.dumps(self.result, ensure_ascii=False, allow_nan=False).encode()
-        except (TypeError, ValueError) as exc:
-            raise JSONDumpError(f"the result of {self.key!r} cannot be written as JSON ({exc}); it was not recorded.") from None
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise JSONDumpError(
+                f"the result of {self.key!r} cannot be written as JSON ({exc}); it was not recorded."
+            ) from None
         pool, verbs = await self._session.open()
         if not await pool.run(verbs.finish(self.key, self._owner, data, self._keep)):
             raise LeaseLost(
@@ -91,5 +100,9 @@ class Once:
             return
         if error is None:
             await self.finish()
-        else:
+            return
+        try:
             await self.release()
+        except EventQueueError as second:
+            # The block's own error says more; the claim ends with its time.
+            log.warning("the claim on the effect %r could not be given back: %s", self.key, second)

@@ -1,5 +1,6 @@
-"""A client's inbox in asyncio: one task blocks on it and hands each response to who awaits it. (The sync one is by hand
-too: there the threads that wait take turns in reading.)
+"""A client's inbox in asyncio: one task blocks on it and hands each response to who awaits it.
+
+The sync one is by hand too: there the threads that wait take turns in reading.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from elkmq._aio._concurrency import Promise
 from elkmq._aio.link import Waiter
 from elkmq._aio.session import Session
 from elkmq._core.inbox import READ_WAIT, Responses
-from elkmq.errors import EventQueueError
+from elkmq.errors import EventQueueError, QueueClosed
 from elkmq.event import TimestampedEvent
 
 log = logging.getLogger("elkmq")
@@ -35,14 +36,18 @@ class Inbox:
 
     async def response(self, uuid: bytes, send: Callable[[], Awaitable[None]], timeout: float) -> TimestampedEvent:
         """Send a request and await its response. Raises: TimeoutError, and what ``send`` raises."""
+        if self._closed:
+            raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
         promise: Promise[TimestampedEvent] = Promise()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         self._responses.expect(uuid, promise)
         try:
             if self._reader is None or self._reader.done():
                 self._waiter = self._waiter or self._session.waiter()
-                self._reader = asyncio.get_running_loop().create_task(self._read(self._waiter), name="elkmq-responses")
+                self._reader = loop.create_task(self._read(self._waiter), name="elkmq-responses")
             await send()
-            return await promise.wait(timeout)
+            return await promise.wait(max(0.0, deadline - loop.time()))
         finally:
             self._responses.waiting.pop(uuid, None)
 
@@ -72,3 +77,6 @@ class Inbox:
             if not self._closed:
                 log.error("responses of %s cannot be read: %s", self._session.describe(), error)
                 responses.fail(error)
+        except Exception as error:
+            log.exception("responses of %s cannot be read", self._session.describe())
+            responses.fail(EventQueueError(f"responses cannot be read ({error}); report this as a bug of ElkMQ."))

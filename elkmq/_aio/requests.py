@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from elkmq._aio.inbox import Inbox
 from elkmq._aio.session import Session
+from elkmq._core.call import command
 from elkmq._core.entry import Outgoing
 from elkmq.errors import EnqueueError, TimeoutExpired
 from elkmq.event import ServiceEvent, TimestampedEvent
@@ -33,7 +34,11 @@ class Requests:
         request = Outgoing(outgoing.json, outgoing.unique, outgoing.delay, outgoing.priority, name, fields)
 
         async def send() -> None:
-            if (await pool.run(verbs.enqueue([request])))[0].duplicate:
+            if not (await pool.run(verbs.enqueue([request])))[0].duplicate:
+                return
+            # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
+            mark = await pool.run(command("GET", verbs.keys.mark(request.unique), parse=_inbox_of))
+            if mark != name:
                 raise EnqueueError(
                     f"the event {event.uuid} was enqueued before, without anybody here awaiting it; nothing was added, "
                     "and its response would not come here; make a new event."
@@ -50,3 +55,9 @@ class Requests:
     async def close(self) -> None:
         """End the reading; requests under way fail."""
         await self._inbox.close()
+
+
+def _inbox_of(mark: bytes | None) -> str:
+    """The inbox that a dedupe mark names: ``id|inbox|deadline|answer``."""
+    parts = (mark or b"").decode(errors="replace").split("|")
+    return parts[1] if len(parts) > 1 else ""

@@ -6,12 +6,17 @@ Theory of operation. A shell asks `next_action` and does what it says, reporting
 state          what is true                                          action
 =============  ====================================================  ==================================
 new            not registered (at first, or its lease was lost)      `Open` under a name used never before
-reconnected    a reply may have been lost with a connection          `Recover` what was handed out unseen
+reconnected    a reply may have been lost with a connection, or      `Recover` what was handed out unseen
+               be given to it still: a blocking read goes on at
+               the server until that hears of the end
 stale          has deliveries, but no heartbeat was confirmed        `Tend`: nothing is started before the
                within the lease (the process was stopped)            server said that the lease holds
+overdue        the last look brought nothing, but something is due   `Tend`: it is done at once
+               or somebody's lease is over
 ready          has deliveries in its buffer                          `Deliver` the next
 full           as much is unsettled as the prefetch allows           `Full`: wait until something is settled
-surplus        a read of several lanes brought more than was asked   `GiveBack` the rest
+surplus        a read of several lanes, or a take that was repeated,  `GiveBack` the rest
+               brought more than was asked for
 hungry         there may be entries at the server                    `Take` as many as fit; on a queue with no
                                                                      settings `Read` them, or `Block` at once,
                                                                      which costs the server half as much
@@ -28,82 +33,11 @@ import os
 import secrets
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+from elkmq._core.actions import Action, Block, Deliver, Expired, Full, GiveBack, Open, Read, Recover, Signal, Take, Tend
 from elkmq._core.entry import Entry, Taken
 from elkmq._core.verbs import Delivered
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Register."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recover:
-    """Ask for what was handed out and never seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tend:
-    """Send a heartbeat and wait for its answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Hand this entry to the application."""
-
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """This entry's time is over: give it up."""
-
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """Take up to n entries."""
-
-    n: int
-    token: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Read up to n entries, without waiting, as a blocking read would get them."""
-
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """Send these back, unseen."""
-
-    entries: list[Entry]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Wait until somebody enqueues, for up to n entries."""
-
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Wait until the queue goes on, or this consumer has its turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Full:
-    """Wait until something is settled."""
-
-
-Action = Open | Recover | Tend | Deliver | Expired | GiveBack | Take | Read | Block | Signal | Full
 
 
 def consumer_name() -> str:
@@ -114,21 +48,19 @@ def consumer_name() -> str:
 class ConsumerState:
     """One consumer of one queue.
 
-    ``prefetch``: unsettled deliveries at most; ``lease``: seconds; ``on_lost`` is called, on whichever thread finds out,
-    when the lease is over and with it every delivery held.
+    ``prefetch``: unsettled deliveries at most; ``lease``: seconds.
     """
 
-    def __init__(self, *, prefetch: int, lease: float, on_lost: Callable[[], None] | None = None) -> None:
+    def __init__(self, *, prefetch: int, lease: float) -> None:
         self.prefetch = prefetch
         self.lease = lease
         self.name = consumer_name()
         self.lanes: tuple[bytes, ...] = (b"r", b"0")
         self.keep = False
-        self.held: dict[Delivered, str] = {}
-        """Deliveries the application has not settled, with the name they were handed out to."""
+        self.held: set[Delivered] = set()
+        """Deliveries the application has not settled."""
         self.batch: int | None = None
         """Entries asked for at once at most, where it is fewer than the prefetch leaves room for."""
-        self._on_lost = on_lost
         self._buffer: deque[Entry] = deque()
         self._surplus: list[Entry] = []
         self._token = b""
@@ -136,8 +68,11 @@ class ConsumerState:
         self._asked = 0
         self._registered = False
         self._reconnected = False
+        self._recover_at: float | None = None
+        self._overdue = False
         self._gone = ""
         self._state = ""
+        self._signal = b"$"
         self._empty = False
         self._confirmed = float("-inf")
         self._server_ahead = float("-inf")
@@ -150,7 +85,17 @@ class ConsumerState:
     @property
     def registered(self) -> bool:
         """Whether the consumer holds a lease, as far as it knows."""
-        return self._registered
+        return self._registered and self._gone != self.name
+
+    @property
+    def holding(self) -> bool:
+        """Whether the application has deliveries that it has not settled."""
+        return bool(self.held)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether it may hold entries that the application was not given."""
+        return bool(self._reconnected or self._recover_at is not None or self._buffer or self._surplus)
 
     def next_action(self, now: float, *, patient: bool = False) -> Action:
         """What to do, ``now`` being seconds on the process's own clock; ``patient``: whether it may wait for entries."""
@@ -158,11 +103,14 @@ class ConsumerState:
             self._start_anew()
         if not self._registered:
             return Open()
+        if self._recover_at is not None and now >= self._recover_at:
+            self._recover_at = None
+            self._reconnected = True
         if self._reconnected:
             return Recover()
         if self._surplus:
             surplus, self._surplus = self._surplus, []
-            return GiveBack(surplus)
+            return GiveBack(surplus[::-1])
         if self._buffer and not self.full:
             if now - self._confirmed >= self.lease:
                 return Tend()
@@ -170,7 +118,7 @@ class ConsumerState:
             deadline = entry.deadline()
             if deadline is not None and deadline <= self.server_time(now):
                 return Expired(entry)
-            self.held[entry.lane, entry.id] = self.name
+            self.held.add((entry.lane, entry.id))
             return Deliver(entry)
         free = self.prefetch - len(self.held)
         if free <= 0:
@@ -178,7 +126,9 @@ class ConsumerState:
         if self.batch is not None:
             free = min(free, self.batch)
         if self._state:
-            return Signal()
+            return Signal(self._signal)
+        if self._overdue:
+            return Tend()
         self._asked = free
         if self._empty or (self._plain and patient):
             return Block(free)
@@ -193,7 +143,7 @@ class ConsumerState:
             if b"ttl" in entry.fields:
                 return
             self._buffer.popleft()
-            self.held[entry.lane, entry.id] = self.name
+            self.held.add((entry.lane, entry.id))
             n -= 1
             yield entry
 
@@ -212,6 +162,8 @@ class ConsumerState:
         """Registered; the request was sent at ``sent``."""
         self._registered = True
         self._reconnected = False
+        self._recover_at = None
+        self._overdue = False
         self._empty = False
         self._plain = False
         self._state = ""
@@ -220,13 +172,17 @@ class ConsumerState:
 
     def taken(self, reply: Taken, now: float) -> None:
         """A take's reply."""
-        self._server_ahead = max(self._server_ahead, reply.now - now * 1000)
+        ahead = reply.now - now * 1000
+        # What is seen is late by the reply's way, so the most is the best; but for a server whose clock was set back.
+        self._server_ahead = ahead if ahead < self._server_ahead - 1000 else max(self._server_ahead, ahead)
         self._token = b""
         self._state = reply.state
+        self._signal = reply.signal
         self.lanes = reply.lanes
         self.keep = reply.keep
         self._buffer.extend(reply.entries)
-        self._empty = not reply.entries and reply.next_event != 0
+        self._overdue = not reply.entries and reply.next_event == 0
+        self._empty = not reply.entries and not self._overdue
         self._plain = reply.plain
 
     def was_read(self, entries: list[Entry]) -> None:
@@ -241,8 +197,7 @@ class ConsumerState:
                 self._buffer.append(entry)
             if b"v" not in entry.fields:
                 self._plain = False
-        while len(self._buffer) > self._asked:
-            self._surplus.append(self._buffer.pop())
+        self._give_back_but(self._asked)
         self._empty = not entries
 
     def look_again(self) -> None:
@@ -256,43 +211,66 @@ class ConsumerState:
         self._reconnected = False
         self._empty = False
         self._buffer.extend(entries)
+        room = self.prefetch - len(self.held)
+        self._give_back_but(room if self.batch is None else min(room, self.batch))
 
-    def reconnected(self) -> None:
-        """A connection broke, and a reply may have gone with it."""
+    def reconnected(self, again_at: float) -> None:
+        """A connection broke, and a reply may have gone with it; and what the server hands to it until ``again_at``."""
         self._reconnected = True
+        self._recover_at = again_at
+
+    def tended(self, sent: float) -> None:
+        """The heartbeat that was asked for was sent at ``sent`` and answered."""
+        self.heard(sent)
+        self._overdue = False
 
     def known(self) -> list[Delivered]:
         """The deliveries of this incarnation that the process knows of."""
-        return [(e.lane, e.id) for e in (*self._buffer, *self._surplus)] + [d for d, name in self.held.items() if name == self.name]
+        here = [(entry.lane, entry.id) for entry in (*self._buffer, *self._surplus)]
+        return here + list(self.held)
 
     def heard(self, sent: float) -> None:
         """A heartbeat that was sent at ``sent`` was answered: the lease holds."""
         self._confirmed = max(self._confirmed, sent)
 
-    def gone(self, name: str) -> None:
-        """The server does not know the consumer ``name`` any more: all it held is others' now. From any thread."""
-        if name == self.name and self._gone != name:
-            self._gone = name
-            if self._on_lost is not None:
-                self._on_lost()
+    def gone(self, name: str) -> bool:
+        """The server does not know the consumer ``name`` any more: all it held is others' now. From any thread.
+
+        Whether that is news.
+        """
+        if name != self.name or self._gone == name:
+            return False
+        self._gone = name
+        return True
 
     def lost(self, name: str) -> bool:
         """Whether what was handed out to the consumer ``name`` is known to be others' now."""
         return name != self.name or self._gone == name
 
+    def leave(self) -> str:
+        """Go, holding nothing; returns the name to unregister. The next action is to register under a new one."""
+        name = self.name
+        self._start_anew()
+        return name
+
     def _start_anew(self) -> None:
         self._registered = False
+        self._recover_at = None
+        self._reconnected = False
         self._buffer.clear()
         self._surplus.clear()
+        self.held.clear()  # others' now, even if the application is at work on them still
         self._token = b""
         self.name = consumer_name()
 
     def settled(self, delivered: Delivered) -> None:
         """The application is done with a delivery."""
-        self.held.pop(delivered, None)
+        self.held.discard(delivered)
 
-    def drain(self) -> list[Entry]:
-        """Empty the buffer, to hand it back."""
-        entries = list(self._buffer)
-        self._buffer.clear()
-        return entries
+    def give_back(self) -> None:
+        """Nobody is going to ask for deliveries for now: what was taken and not handed over is others' to have."""
+        self._give_back_but(0)
+
+    def _give_back_but(self, n: int) -> None:
+        while len(self._buffer) > max(0, n):
+            self._surplus.append(self._buffer.pop())

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Protocol
 
-from elkmq.errors import EnqueueError, JSONParseError, QueueClosed
+from elkmq.errors import EnqueueError, EventQueueError, JSONParseError, QueueClosed
 from elkmq.event import ServiceEvent, TimestampedEvent
 
 READ_WAIT = 10_000
@@ -38,7 +38,9 @@ class Responses:
     def expect(self, uuid: bytes, awaited: Awaited) -> None:
         """A request is about to be sent. Raises: EnqueueError: it is awaited already."""
         if self.waiting.setdefault(uuid, awaited) is not awaited:
-            raise EnqueueError(f"the response to {uuid.decode()} is awaited already; nothing was sent; make a new event.")
+            raise EnqueueError(
+                f"the response to {uuid.decode()} is awaited already; nothing was sent; make a new event."
+            )
 
     def came(self, found: Iterable[tuple[bytes, bytes, bytes]]) -> None:
         """Hand responses (id, uuid, JSON) to who awaits them."""
@@ -59,13 +61,13 @@ class Responses:
         read, self._read = self._read, []
         return read
 
-    def fail(self, error: BaseException) -> None:
-        """None of them will come."""
+    def fail(self, error: EventQueueError) -> None:
+        """None of them will come; each that waits is told so by an error of its own."""
         for awaited in list(self.waiting.values()):
-            awaited.fail(error)
+            own = type(error)(*error.args)
+            own.__cause__ = error.__cause__
+            awaited.fail(own)
 
     def closed(self) -> None:
         """The queue was closed."""
-        self.fail(
-            QueueClosed("the queue was closed while the response was awaited; the request may still be handled.")
-        )
+        self.fail(QueueClosed("the queue was closed while the response was awaited; the request may still be handled."))

@@ -10,11 +10,11 @@ FAILURE = "elkmq.error"
 """Action of a response that tells of a failure; its payload is JSON with ``type`` and ``message``."""
 
 
-class Reject(Exception):  # noqa: N818 - what a handler wants, not what went wrong
+class Reject(Exception):
     """Raised by a handler: give the event up, into the dead letters, with this text."""
 
 
-class Retry(Exception):  # noqa: N818 - as above
+class Retry(Exception):
     """Raised by a handler: hand the event out again after ``delay`` seconds; ``failed`` counts it towards the limit."""
 
     def __init__(self, delay: Seconds = 0.0, *, failed: bool = True) -> None:

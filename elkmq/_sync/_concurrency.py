@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import os
 import signal
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+log = logging.getLogger("elkmq")
 
 T = TypeVar("T")
 
 Lock = threading.Lock
-sleep = time.sleep
 
 
 def in_thread(function: Callable[..., T], *args: Any) -> T:
     """Call a function that blocks; here the caller may be blocked."""
     return function(*args)
+
+
+def home() -> object:
+    """Where objects of the shell live: this process."""
+    return os.getpid()
 
 
 def outcome(value: Any) -> Any:
@@ -33,47 +39,62 @@ def outcome(value: Any) -> Any:
 
 @contextmanager
 def stop_signals(stop: Callable[[], None], wanted: bool) -> Iterator[None]:
-    """Call ``stop`` at SIGTERM or SIGINT, where this is the main thread and ``wanted``."""
+    """Call ``stop`` at SIGTERM or SIGINT, where this is the main thread and ``wanted``.
 
-    def handle(number: int, frame: object) -> None:
-        # On a thread: the handler runs wherever the main thread is, perhaps inside a lock that ``stop`` takes as well.
-        threading.Thread(target=stop, name="elkmq-stop", daemon=True).start()
+    It is called on a thread that waits for it, by way of a pipe: a signal's handler runs wherever the main thread is,
+    perhaps inside a lock that ``stop`` takes as well.
+    """
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
 
-    before = {}
-    if wanted and threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, handle)
+    def watch() -> None:
+        while os.read(reading, 1) == b"s":
+            stop()
+
+    def handle(number: int, _: object) -> None:
+        if os.getpid() == owner:
+            with suppress(BlockingIOError):
+                os.write(writing, b"s")
+        else:  # a forked child, for which this is no reason to stop its parent
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    watcher = threading.Thread(target=watch, name="elkmq-stop", daemon=True)
+    watcher.start()
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.write(writing, b"e")
+        watcher.join()
+        os.close(writing)
+        os.close(reading)
 
 
-class Promise(Generic[T]):
-    """A value that another thread will have; kept or broken once."""
-
-    __slots__ = ("_future",)
+class Turn:
+    """A place that one thread has at a time."""
 
     def __init__(self) -> None:
-        self._future: Future[T] = Future()
+        self._lock = threading.Lock()
 
-    def keep(self, value: T) -> None:
-        """Here it is; later ones are ignored."""
-        if not self._future.done():
-            self._future.set_result(value)
+    def take(self, timeout: float | None) -> bool:
+        """Wait for it; False after ``timeout`` seconds (None: for ever)."""
+        return self._lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
-    def fail(self, error: BaseException) -> None:
-        """It will not come."""
-        if not self._future.done():
-            self._future.set_exception(error)
+    def give(self) -> None:
+        """Let the next one have it."""
+        self._lock.release()
 
-    def wait(self, timeout: float) -> T:
-        """The value. Raises `TimeoutError` where it does not come within ``timeout`` seconds."""
-        try:
-            return self._future.result(timeout)
-        except FutureTimeoutError:
-            raise TimeoutError from None
+
+def to_be_raised(error: BaseException) -> bool:
+    """Whether an exception such as `KeyboardInterrupt` is to go on out of `Workers.start`: on the main thread only."""
+    return threading.current_thread() is threading.main_thread() and not isinstance(error, GeneratorExit)
 
 
 class Flag:
@@ -121,33 +142,67 @@ class Background:
 
 
 class Workers:
-    """Runs handlers beside each other, ``concurrency`` at most, each on a thread; a single one on the caller's own."""
+    """Runs handlers beside each other, ``concurrency`` at most, each on a thread; a single one on the caller's own.
+
+    The threads are daemons: one whose handler never ends does not keep the process from ending.
+    """
 
     def __init__(self, concurrency: int) -> None:
-        self._alone = concurrency == 1
-        self._free = threading.Semaphore(concurrency)
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="elkmq-worker")
-        self._tasks: set[Future[None]] = set()
+        self._concurrency = concurrency
+        self._changed = threading.Condition()
+        self._work: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._threads = 0
+        self._busy = 0
+        self._woken = False
+        self._closed = False
+
+    def room(self) -> None:
+        """Wait until there is a place for one more, or until `wake`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._woken or self._busy < self._concurrency)
+
+    def wake(self) -> None:
+        """Let `room` return from now on; from any thread."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def start(self, function: Callable[..., None], *args: Any) -> None:
-        """Run it; waits for a free place first."""
-        if self._alone:
+        """Run it."""
+        if self._concurrency == 1:
             function(*args)
             return
-        self._free.acquire()
-        task = self._threads.submit(function, *args)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        with self._changed:
+            self._busy += 1
+            self._work.append((function, args))
+            if self._threads < self._busy:
+                self._threads += 1
+                threading.Thread(target=self._run, name=f"elkmq-worker-{self._threads}", daemon=True).start()
+            self._changed.notify_all()
 
-    def _done(self, task: Future[None]) -> None:
-        self._tasks.discard(task)
-        self._free.release()
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._work or self._closed)
+                if not self._work:
+                    return
+                function, args = self._work.popleft()
+            try:
+                function(*args)
+            except BaseException:
+                log.exception("a worker's function failed")
+            finally:
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for those that run; False where some still run after ``timeout`` seconds."""
-        wait(set(self._tasks), timeout)
-        return not self._tasks
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._busy, timeout)
 
     def close(self) -> None:
         """Take no more. A thread cannot be stopped: those that still run go on."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
-from elkmq._core import consumer as core
+from elkmq._core import actions as core
 from elkmq._core.call import Call
 from elkmq._core.clock import now
 from elkmq._core.consumer import ConsumerState
 from elkmq._core.entry import Entry, Tended
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq._heart import Heart, heart
-from elkmq._sync._concurrency import Caller, Flag, Lock
+from elkmq._sync._concurrency import Background, Caller, Flag, Turn
 from elkmq._sync.delivery import Delivery
 from elkmq._sync.link import Channel, Waiter
 from elkmq._sync.relay import Relay
@@ -38,6 +38,9 @@ LONGEST_WAIT = 10.0
 """Seconds of one blocking read at most: after that the server's state is looked at again. Under a Redis `timeout` setting
 that hangs up idle clients nothing is lost, it only costs a reconnect."""
 
+LAST_PATIENCE = 5.0
+"""Seconds that `close` tries to reach a server for; where it cannot, deliveries come back when the lease is over."""
+
 
 class Consumer:
     """Deliveries of one queue, under one lease. Made by `EventQueue.consumer`.
@@ -51,19 +54,22 @@ class Consumer:
     ) -> None:
         self.verbs = verbs
         self.lease = lease
-        self.state = ConsumerState(prefetch=prefetch, lease=lease, on_lost=on_lost)
+        self.state = ConsumerState(prefetch=prefetch, lease=lease)
+        self._on_lost = on_lost
         self._session = session
         self._channel: Channel = session.channel()
         self._waiter: Waiter = session.waiter()
         self._channel.on_reconnect = self._reconnected
         self._caller = Caller()
-        self._fetching = Lock()
+        self._fetching = Turn()
         self._room = Flag()
         self._crowded = False
         self._pid = os.getpid()
         self._heart: Heart = heart(session.endpoint, session.slot_key)
         self._relay = Relay(session, verbs)
         self._settings: bytes | None = None
+        self._resting: float | None = None  # since when nobody is going to ask for deliveries
+        self._tidying: Background | None = None
         self._stopping = False
         self._closed = False
 
@@ -78,40 +84,67 @@ class Consumer:
             QueueClosed: The consumer was closed.
         """
         deadline = None if timeout is None else now() + timeout
-        with self._fetching:
-            first = True
-            while True:
-                if self._closed or os.getpid() != self._pid:
-                    raise QueueClosed("this consumer was closed, or belongs to the parent process; make a new one.")
-                if self._stopping:
-                    return None
-                at = now()
-                action = self.state.next_action(at, patient=deadline is None or deadline > at)
-                if isinstance(action, core.Deliver):
-                    delivery = self._deliver(action.entry)
-                    if delivery is not None:
-                        return delivery
-                    continue
-                left = LONGEST_WAIT if deadline is None else min(LONGEST_WAIT, deadline - at)
-                waits = isinstance(action, core.Block | core.Signal | core.Full)
-                if waits and left <= 0 and not (first and timeout):
-                    return None
-                first = first and not waits
-                self._perform(action, max(left, 0.001))
+        self._refuse_to_work()
+        if not self._fetching.take(timeout):
+            return None
+        try:
+            return self._next(deadline)
+        finally:
+            self._fetching.give()
 
     def get_many(self, n: int, timeout: float | None = None) -> list[Delivery]:
         """The next deliveries, ``n`` at most, in one round trip where they are there; waits as `get` for the first."""
-        self.state.batch = n
-        first = self.get(timeout)
-        if first is None:
-            return []
-        found = [first]
-        with self._fetching:
-            for entry in self.state.at_hand(n - 1, now()):
-                delivery = self._deliver(entry)
+        self._refuse_to_work()
+        self._fetching.take(None)
+        try:
+            self.state.batch = n
+            self._resting = None
+            first = self._next(None if timeout is None else now() + timeout)
+            if first is None:
+                return []
+            found = [first]
+            try:
+                for entry in self.state.at_hand(n - 1, now()):
+                    delivery = self._deliver(entry)
+                    if delivery is not None:
+                        found.append(delivery)
+            except BaseException:
+                for delivery in found:
+                    delivery.forget()
+                raise
+            return found
+        finally:
+            self._fetching.give()
+
+    def rest(self) -> None:
+        """Nobody is going to ask for deliveries for now; so what was taken and not handed over goes back."""
+        self._resting = now()
+        if self.state.unseen and not self._closed:
+            self._tidy()
+
+    def _next(self, deadline: float | None) -> Delivery | None:
+        first = deadline is not None and deadline > now()
+        while True:
+            self._refuse_to_work()
+            if self._stopping:
+                return None
+            at = now()
+            action = self.state.next_action(at, patient=deadline is None or deadline > at)
+            if isinstance(action, core.Deliver):
+                delivery = self._deliver(action.entry)
                 if delivery is not None:
-                    found.append(delivery)
-        return found
+                    return delivery
+                continue
+            left = LONGEST_WAIT if deadline is None else min(LONGEST_WAIT, deadline - at)
+            waits = isinstance(action, core.Block | core.Signal | core.Full)
+            if waits and left <= 0 and not first:
+                return None
+            first = first and not waits
+            self._perform(action, max(left, 0.001))
+
+    def _refuse_to_work(self) -> None:
+        if self._closed or self.foreign:
+            raise QueueClosed("this consumer was closed, or belongs to the parent process; make a new one.")
 
     def stop(self) -> None:
         """Make `get` return None, now and from now on; from any thread."""
@@ -130,22 +163,35 @@ class Consumer:
         if self._closed:
             return
         self._closed = True
-        self._heart.remove(self)
-        self._room.raise_()
-        self._waiter.cancel()
-        if os.getpid() == self._pid and self.state.registered:
-            try:
-                self._channel.flush()
-                while self._channel.run(self.verbs.leave(self.state.name)):
-                    pass
-            except EventQueueError as error:
-                log.warning(
-                    "could not hand back deliveries of %s; they come back when the lease is over: %s",
-                    self._session.describe(),
-                    error,
-                )
-        self._waiter.close()
-        self._channel.close()
+        if self.foreign:
+            return  # a forked child, which has nothing to do with it
+        try:
+            self._heart.remove(self)
+            self._room.raise_()
+            self._waiter.cancel()
+            if self.state.registered:
+                self._leave(self.state.name)
+        finally:
+            self._relay.close()
+            self._waiter.close()
+            self._channel.close()
+            if self._tidying is not None:
+                self._tidying.stop()
+
+    def _leave(self, name: str) -> None:
+        patience, self._channel._retry_for = self._channel._retry_for, LAST_PATIENCE
+        try:
+            self._channel.flush()
+            while self._channel.run(self.verbs.leave(name)):
+                pass
+        except EventQueueError as error:
+            log.warning(
+                "could not hand back deliveries of %s; they come back when the lease is over: %s",
+                self._session.describe(),
+                error,
+            )
+        finally:
+            self._channel._retry_for = patience
 
     def __enter__(self) -> Consumer:
         return self
@@ -167,17 +213,21 @@ class Consumer:
                 if taken.next_event > 0:
                     self._heart.sooner(self, taken.next_event / 1000)
             elif isinstance(action, core.Block):
+                self._settle_down()
                 found = self._wait(
                     verbs.wait_for_entries(state.name, action.n, state.lanes, max(1, round(left * 1000)))
                 )
                 state.was_read(found or [])
+                if not found and left >= LONGEST_WAIT:
+                    state.look_again()
             elif isinstance(action, core.Read):
                 state.was_read(self._look(verbs.read_entries(state.name, action.n, state.lanes)) or [])
             elif isinstance(action, core.GiveBack):
                 keys = [(entry.lane, entry.id) for entry in action.entries]
                 self._channel.run(verbs.requeue(state.name, keys, failed=False, seen=False))
             elif isinstance(action, core.Signal):
-                self._wait(verbs.wait_for_signal(max(1, round(left * 1000))))
+                self._settle_down()
+                self._wait(verbs.wait_for_signal(max(1, round(left * 1000)), action.after))
                 state.look_again()
             elif isinstance(action, core.Full):
                 self._crowded = True
@@ -191,14 +241,15 @@ class Consumer:
                     _info(),
                     beside_originals=self._session.options.compete_with_originals,
                 )
-                server_ms, _ = self._channel.run(call)
+                server_ms, self._settings = self._channel.run(call)
+                self._refuse_to_work()
                 state.opened(server_ms, sent, now())
                 self._heart.add(self)
             elif isinstance(action, core.Recover):
                 state.recovered(self._channel.run(verbs.recover(state.name, state.known(), 1000)))
             elif isinstance(action, core.Tend):
                 tended = self._channel.run(verbs.tend(state.name, round(self.lease * 1000), chores=False))
-                state.heard(sent)
+                state.tended(sent)
                 self._learn(tended)
             elif isinstance(action, core.Expired):
                 entry = action.entry
@@ -207,13 +258,18 @@ class Consumer:
             self.gone(state.name)
         except BaseException:
             # Whoever is thrown out here may leave a reply unread, with entries in it.
-            state.reconnected()
+            self.unsure()
             raise
+
+    def _settle_down(self) -> None:
+        """Before a wait: what was posted has to be answered, since nobody would look whether it was."""
+        if self._channel.outstanding:
+            self._channel.flush()
 
     def _wait(self, call: Call[T]) -> T | None:
         found = self._look(call, self._waiter)
         if found is None:  # it was cancelled, by hanging up
-            self.state.reconnected()
+            self.unsure()
         return found
 
     def _look(self, call: Call[T], waiter: Waiter | None = None) -> T | None:
@@ -221,7 +277,7 @@ class Consumer:
             return self._channel.run(call) if waiter is None else waiter.wait(call)
         except ServerConnectionError:
             # What the broken connection may have been handed is asked for next, with the patience of every call.
-            self.state.reconnected()
+            self.unsure()
             return None
         except EventQueueError as error:
             if "NOGROUP" not in str(error) and "UNBLOCKED" not in str(error):
@@ -238,8 +294,7 @@ class Consumer:
         try:
             return self._sort_out(entry, key)
         except BaseException:
-            self.state.settled(key)
-            self.state.reconnected()
+            self.forget(key)
             raise
 
     def _sort_out(self, entry: Entry, key: Delivered) -> Delivery | None:
@@ -261,28 +316,79 @@ class Consumer:
             self._channel.post(self.verbs.start(self.state.name, key), _ignore)
         return delivery
 
-    def _reconnected(self, channel: Channel) -> None:
-        self.state.reconnected()
+    def _reconnected(self, _: Channel) -> None:
+        self.unsure()
+
+    def unsure(self) -> None:
+        """The server may have handed something out, or may yet, on a connection that nobody reads any more."""
+        self.state.reconnected(now() + LONGEST_WAIT + 1.0)
+
+    # -- while nobody asks for deliveries
+
+    def _tidy(self) -> None:
+        if self._tidying is None or not self._tidying.running:
+            self._tidying = Background(self._tidy_up, "elkmq-tidy")
+
+    def _tidy_up(self) -> None:
+        """Hand back what nobody was given; where nothing is held at all, go."""
+        if not self._fetching.take(0.0):
+            return
+        try:
+            state = self.state
+            if self._closed or self._resting is None or not state.registered:
+                return
+            if not state.holding:
+                self._heart.remove(self)
+                self._leave(state.leave())
+                return
+            while state.unseen:
+                state.give_back()
+                action = state.next_action(now())
+                if not isinstance(action, core.Recover | core.GiveBack):
+                    return
+                self._perform(action, 0.001)
+        except EventQueueError as error:
+            log.warning("events of %s wait for the next heartbeat to go back: %s", self._session.describe(), error)
+        finally:
+            self._fetching.give()
 
     # -- for deliveries
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is another process's: this one was forked since."""
+        return os.getpid() != self._pid
+
     def run(self, call: Call[T]) -> T:
         """Send a delivery's verb and wait for its answer."""
+        if self.foreign:
+            raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
         return self._channel.run(call)
 
-    def post(self, call: Call[frozenset[int]], key: Delivered) -> None:
+    def post(self, call: Call[frozenset[int]]) -> None:
         """Send an acknowledgement; a refusal is reported when it comes."""
 
         def done(reply: frozenset[int] | EventQueueError) -> None:
             if isinstance(reply, EventQueueError):
-                log.error(
-                    "an acknowledgement may not have arrived; its event comes back when the lease is over: %s", reply
-                )
+                log.error("an acknowledgement may not have arrived; if so its event is handed out again: %s", reply)
+                self.unsure()
             elif reply:
                 log.warning("an acknowledgement on %s was refused: the lease was lost", self._session.describe())
                 self.gone(self.state.name)
 
+        if self.foreign:
+            raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
         self._channel.post(call, done)
+
+    def forget(self, key: Delivered) -> None:
+        """A delivery that could not be settled: if it is this consumer's still, it is handed out once more."""
+        self.unsure()
+        self.settled(key)
 
     def settled(self, key: Delivered) -> None:
         """A delivery is off this consumer's hands."""
@@ -313,6 +419,9 @@ class Consumer:
     def heard(self, sent: float) -> None:
         """A heartbeat was answered."""
         self.state.heard(sent)
+        resting, state = self._resting, self.state
+        if resting is not None and (state.unseen or (not state.holding and now() - resting > self.lease)):
+            self._caller.call(self._tidy)
 
     def tended(self, reply: Tended) -> None:
         """The queue's chores were done."""
@@ -320,10 +429,16 @@ class Consumer:
 
     def gone(self, consumer: str) -> None:
         """The lease is over."""
+        if self._closed or not self.state.gone(consumer):
+            return
         log.warning(
             "the lease of consumer %s on %s is over; its deliveries are others' now", consumer, self._session.describe()
         )
-        self.state.gone(consumer)
+        if self._on_lost is not None:
+            try:
+                self._on_lost()
+            except Exception:
+                log.exception("the function failed that is told of a lost lease")
         self._room.raise_()
         self._caller.call(self._waiter.cancel)
 

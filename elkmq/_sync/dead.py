@@ -11,6 +11,7 @@ from elkmq._core.entry import Entry
 from elkmq._core.outgoing import batches
 from elkmq.errors import InvalidOption, JSONParseError
 from elkmq.event import ServiceEvent
+from elkmq.options import whole
 
 if TYPE_CHECKING:
     from elkmq._sync.session import Session
@@ -57,8 +58,9 @@ class DeadLetters:
 
     def list(self, limit: int = 100, *, after: str | None = None) -> list[DeadLetter]:
         """The oldest ``limit`` dead letters, or those that follow the one with the id ``after``. One round trip."""
-        pool, verbs = self._session.open()
+        whole("limit", limit, 1, 100_000)
         start = "-" if after is None else _next(after)
+        pool, verbs = self._session.open()
         return [_read(entry) for entry in pool.run(verbs.dead_letters(start, limit))]
 
     def get(self, id_: str) -> DeadLetter | None:
@@ -71,8 +73,8 @@ class DeadLetters:
         last: str | None = None
         while found := self.list(after=last):
             for letter in found:
+                last = letter.id
                 yield letter
-            last = found[-1].id
 
     def requeue(self, ids: Iterable[str]) -> int:
         """Send dead letters back to work, as new entries with their counts at zero; returns how many there were."""

@@ -58,14 +58,16 @@ class Inbox:
 
     def response(self, uuid: bytes, send: Callable[[], None], timeout: float) -> TimestampedEvent:
         """Send a request and await its response. Raises: TimeoutError, and what ``send`` raises."""
+        if self._closed:
+            raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
         place = _Place()
+        deadline = time.monotonic() + timeout
         self._responses.expect(uuid, place)
         reader = self._reading.acquire(blocking=False)
         try:
             if reader:
                 self._post(timeout)
             send()
-            deadline = time.monotonic() + timeout
             while (found := place.outcome()) is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -77,9 +79,14 @@ class Inbox:
                     if place.value is None and place.error is None:
                         place.event.clear()  # it is this thread's turn to read, or its time is over
             return found
+        except BaseException:
+            if reader:
+                self._drop_the_read()
+            raise
         finally:
             self._responses.waiting.pop(uuid, None)
-            if reader:
+            # A thread that was told to read on may have found that its own time was over.
+            if reader or self._reading.acquire(blocking=False):
                 self._pass_on()
 
     def close(self) -> None:
@@ -98,7 +105,20 @@ class Inbox:
         if not self._channel.outstanding:
             _, verbs = self._session.open()
             block = max(1, min(READ_WAIT, round(timeout * 1000)))
-            self._channel.post(verbs.wait_for_responses(self.name, self._responses.last, block), self._came)
+            channel = self._channel
+
+            def came(found: list[tuple[bytes, bytes, bytes]] | EventQueueError) -> None:
+                if channel is self._channel:
+                    self._came(found)
+
+            channel.post(verbs.wait_for_responses(self.name, self._responses.last, block), came)
+
+    def _drop_the_read(self) -> None:
+        """A blocking read that is under way would keep the next thread for longer than that wants to wait."""
+        channel = self._channel
+        if channel is not None and channel.outstanding:
+            self._channel = None
+            channel.close()
 
     def _came(self, found: list[tuple[bytes, bytes, bytes]] | EventQueueError) -> None:
         if isinstance(found, EventQueueError):

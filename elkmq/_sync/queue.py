@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import Any
 
 from elkmq._core.outgoing import Send, batches, checked, outgoing, plain
 from elkmq._core.serving import FAILURE, failure_text
+from elkmq._sync._concurrency import home
 from elkmq._sync.admin import Administration
 from elkmq._sync.consumer import Consumer
 from elkmq._sync.delivery import Delivery, ack_many
@@ -19,7 +19,7 @@ from elkmq._sync.dequeuing import Dequeuing
 from elkmq._sync.requests import Requests
 from elkmq._sync.session import Session
 from elkmq.errors import EmptyQueue, InvalidOption, RequestFailed
-from elkmq.event import ServiceEvent, TimestampedEvent
+from elkmq.event import MAX_TIMEOUT, ServiceEvent, TimestampedEvent
 from elkmq.options import Options, Seconds, seconds, whole
 
 MANY = 10_000
@@ -52,12 +52,14 @@ class EventQueue(Administration):
     ) -> None:
         if url is not None and not isinstance(url, str):
             raise InvalidOption(f"url is {type(url).__name__}, not text; nothing was sent; give a url or None.")
+        if url is not None and data is not None:
+            raise InvalidOption("data goes with the embedded server; nothing was sent; leave out either url or data.")
+        if options is not None and not isinstance(options, Options):
+            raise InvalidOption(f"options is {type(options).__name__}; nothing was sent; give elkmq.Options(...).")
         self._session = Session(name, url, options or Options(), data, connection)
-        self._pid = os.getpid()
-        self._requests: Requests | None = None
-        self._receivers: list[Consumer] = []
-        self._all_receivers: list[Consumer] = []
-        self._dequeuing = Dequeuing(self._session)
+        self._home: object = None
+        self._closed = False
+        self._begin()
 
     # -- events in
 
@@ -128,6 +130,7 @@ class EventQueue(Administration):
             EmptyQueue: None came.
         """
         span = math.inf if timeout is None else seconds("timeout", timeout) or math.inf
+        self._settle_in()
         return self._dequeuing.soon(span)
 
     # -- events out, under a lease
@@ -150,11 +153,13 @@ class EventQueue(Administration):
             EmptyQueue: There is none, or none came in time.
         """
         whole("n", n, 1, MANY)
+        span = None if timeout is None else seconds("timeout", timeout)
         receiver = self._receiver()
         try:
-            found = receiver.get_many(n, None if timeout is None else seconds("timeout", timeout))
+            found = receiver.get_many(n, span)
         finally:
             self._receivers.append(receiver)
+            receiver.rest()
         if not found:
             raise EmptyQueue(f"the queue {self.name!r} has nothing to hand out now.")
         return found
@@ -177,10 +182,8 @@ class EventQueue(Administration):
         """
         whole("prefetch", prefetch, 1, MANY)
         span = self._session.options.lease if lease is None else lease
-        _, verbs = self._session.open()
-        return Consumer(
-            self._session, verbs, prefetch=prefetch, lease=seconds("lease", span, least=1, most=3600), on_lost=on_lost
-        )
+        span = seconds("lease", span, least=1, most=3600)
+        return self._consumer(prefetch, span, on_lost)
 
     # -- requests
 
@@ -201,11 +204,11 @@ class EventQueue(Administration):
             TimeoutExpired: No response came in time.
             EnqueueError: The event was enqueued before without being awaited here.
         """
-        span = checked(event).timeout if timeout is None else seconds("timeout", timeout, least=0.001)
-        if self._pid != os.getpid() or self._requests is None:
-            self._after_fork()
-            self._requests = self._requests or Requests(self._session)
-        return self._requests.ask(event, outgoing(Send(event, priority=priority, headers=headers)), span)
+        span = checked(event).timeout if timeout is None else seconds("timeout", timeout, least=0.001, most=MAX_TIMEOUT)
+        self._settle_in()
+        # The uuid is what responses are known by, also where the event came out of a queue.
+        send = Send(event, priority=priority, headers=headers, dedupe_id=f"{event.request_uuid:032x}")
+        return self._requests.ask(event, outgoing(send), float(span))
 
     def enqueue_response(self, event: ServiceEvent) -> int:
         """Send a response made by `ServiceEvent.create_response` to a request that was dequeued; returns Redis' clock.
@@ -224,7 +227,7 @@ class EventQueue(Administration):
             TimeoutExpired: No response within ``timeout`` seconds.
             RequestFailed: The handler raised; the message says what.
         """
-        span = seconds("timeout", timeout, least=0.001, most=65_535)
+        span = seconds("timeout", timeout, least=0.001, most=MAX_TIMEOUT)
         event = ServiceEvent(max(1, math.ceil(span)), action, payload)
         response = (self.await_response(event, timeout=span)).event
         if response.action == FAILURE:
@@ -234,14 +237,20 @@ class EventQueue(Administration):
     # -- the end
 
     def close(self) -> None:
-        """Hand back what was received and not settled, hang up; the embedded server stops with its last user."""
-        receivers, self._all_receivers, self._receivers = self._all_receivers, [], []
-        for receiver in receivers:
-            receiver.close()
-        if self._requests is not None and self._pid == os.getpid():
-            self._requests.close()
-        self._dequeuing.close()
-        self._session.close()
+        """Close its consumers, hand back what was received and not settled, hang up.
+
+        The embedded server stops with its last user.
+        """
+        self._closed = True
+        self._receivers.clear()
+        try:
+            for consumer in list(self._consumers):
+                consumer.close()
+            if self._home == home():
+                self._requests.close()
+                self._dequeuing.close()
+        finally:
+            self._session.close()
 
     def __enter__(self) -> EventQueue:
         return self
@@ -255,20 +264,33 @@ class EventQueue(Administration):
         return f"<EventQueue {self._session.describe()}>"
 
     def _receiver(self) -> Consumer:
-        if self._pid != os.getpid():
-            self._after_fork()
+        self._settle_in()
         try:
             return self._receivers.pop()
         except IndexError:
-            _, verbs = self._session.open()
-            receiver = Consumer(self._session, verbs, prefetch=sys.maxsize, lease=float(self._session.options.lease))
-            self._all_receivers.append(receiver)
-            return receiver
+            return self._consumer(sys.maxsize, float(self._session.options.lease), None)
 
-    def _after_fork(self) -> None:
-        """Leave to the parent what is the parent's: its deliveries, and the requests it awaits."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._requests = None
-            self._receivers, self._all_receivers = [], []
-            self._dequeuing = Dequeuing(self._session)
+    def _consumer(self, prefetch: int, lease: float, on_lost: Callable[[], None] | None) -> Consumer:
+        self._settle_in()
+        _, verbs = self._session.open()
+        consumer = Consumer(self._session, verbs, prefetch=prefetch, lease=lease, on_lost=on_lost)
+        for other in [c for c in list(self._consumers) if c.closed]:
+            self._consumers.discard(other)
+        self._consumers.add(consumer)
+        if self._closed:  # in the meantime
+            consumer.close()
+        return consumer
+
+    def _settle_in(self) -> None:
+        """Leave what is another process's or event loop's to it: its deliveries, and the requests it awaits."""
+        here = home()
+        if self._home != here:
+            if self._home is not None:
+                self._begin()
+            self._home = here
+
+    def _begin(self) -> None:
+        self._consumers: set[Consumer] = set()
+        self._receivers: list[Consumer] = []
+        self._requests = Requests(self._session)
+        self._dequeuing = Dequeuing(self._session)

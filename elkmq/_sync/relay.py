@@ -31,33 +31,54 @@ class Relay:
         self._session = session
         self._verbs = verbs
         self._work: Background | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Relay what is in the outbox, beside the caller."""
         if self._work is None or not self._work.running:
             self._work = Background(self._run, "elkmq-relay")
 
+    def close(self) -> None:
+        """Relay no more; what is left stays in the outbox."""
+        self._closed = True
+        if self._work is not None:
+            self._work.stop()
+
     def _run(self) -> None:
+        channels: dict[bytes, Channel] = {}
+        refused: set[bytes] = set()
         try:
             pool, _ = self._session.open()
-            while entries := [e for e in pool.run(self._verbs.outbox()) if b"to" in e.fields]:
-                for entry in entries:
-                    self._send(entry)
-                    pool.run(self._verbs.relayed([entry.id]))
+            while not self._closed:
+                waiting = [e for e in pool.run(self._verbs.outbox()) if b"to" in e.fields and e.id not in refused]
+                if not waiting:
+                    break
+                for entry in waiting:
+                    try:
+                        self._send(entry, channels)
+                    except EventQueueError as error:
+                        refused.add(entry.id)
+                        log.warning("an event waits in the outbox of %s: %s", self._session.describe(), error)
+                    else:
+                        pool.run(self._verbs.relayed([entry.id]))
         except EventQueueError as error:
-            log.warning("events wait in the outbox of %s, to be sent on later: %s", self._session.describe(), error)
+            if not self._closed:
+                log.warning("events wait in the outbox of %s, to be sent on later: %s", self._session.describe(), error)
+        finally:
+            for channel in channels.values():
+                channel.close()
 
-    def _send(self, entry: Entry) -> None:
+    def _send(self, entry: Entry, channels: dict[bytes, Channel]) -> None:
         fields = entry.fields
         keys = self._session.keys(fields[b"to"].decode())
         target = Verbs(keys, counting=bool(self._verbs.counting), window=self._verbs.window)
-        channel = Channel(self._session.endpoint, slot_key=keys.lane(0))
-        try:
-            rest = tuple(part for name, value in fields.items() if name not in _OWN for part in (name, value))
-            unique = fields.get(b"unique", b"").decode()
-            outgoing = Outgoing(
-                fields[b"event"], unique, int(fields.get(b"delay", b"0")), int(fields.get(b"priority", b"0")), "", rest
-            )
-            channel.run(target.enqueue([outgoing]))
-        finally:
-            channel.close()
+        channel = channels.get(keys.base)
+        if channel is None:
+            channel = channels[keys.base] = Channel(self._session.endpoint, slot_key=keys.lane(0), retry_for=5.0)
+        rest = tuple(part for name, value in fields.items() if name not in _OWN for part in (name, value))
+        # One that its sender wants accepted however often it comes is still relayed once.
+        unique = fields.get(b"unique", b"").decode() or f"{self._session.name[:200]} {entry.id.decode()}"
+        outgoing = Outgoing(
+            fields[b"event"], unique, int(fields.get(b"delay", b"0")), int(fields.get(b"priority", b"0")), "", rest
+        )
+        channel.run(target.enqueue([outgoing]))

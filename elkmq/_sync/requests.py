@@ -7,6 +7,7 @@ somebody can still be waiting. The inbox goes with its last deadline, so a clien
 
 from __future__ import annotations
 
+from elkmq._core.call import command
 from elkmq._core.entry import Outgoing
 from elkmq._sync.inbox import Inbox
 from elkmq._sync.session import Session
@@ -34,7 +35,11 @@ class Requests:
         request = Outgoing(outgoing.json, outgoing.unique, outgoing.delay, outgoing.priority, name, fields)
 
         def send() -> None:
-            if (pool.run(verbs.enqueue([request])))[0].duplicate:
+            if not (pool.run(verbs.enqueue([request])))[0].duplicate:
+                return
+            # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
+            mark = pool.run(command("GET", verbs.keys.mark(request.unique), parse=_inbox_of))
+            if mark != name:
                 raise EnqueueError(
                     f"the event {event.uuid} was enqueued before, without anybody here awaiting it; nothing was added, "
                     "and its response would not come here; make a new event."
@@ -51,3 +56,9 @@ class Requests:
     def close(self) -> None:
         """End the reading; requests under way fail."""
         self._inbox.close()
+
+
+def _inbox_of(mark: bytes | None) -> str:
+    """The inbox that a dedupe mark names: ``id|inbox|deadline|answer``."""
+    parts = (mark or b"").decode(errors="replace").split("|")
+    return parts[1] if len(parts) > 1 else ""

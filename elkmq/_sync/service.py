@@ -9,21 +9,33 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from elkmq._core.serving import FAILURE, Reject, Retry, backoff, failure
-from elkmq._sync._concurrency import Workers, outcome, stop_signals
+from elkmq._sync._concurrency import Flag, Workers, outcome, stop_signals, to_be_raised
 from elkmq._sync.consumer import Consumer
 from elkmq._sync.delivery import Delivery
 from elkmq._sync.queue import EventQueue
-from elkmq.errors import EventQueueError, InvalidOption, LeaseLost, ServerConnectionError
+from elkmq.errors import (
+    EventQueueError,
+    InvalidOption,
+    LeaseLost,
+    ServerConnectionError,
+    ServerOutOfMemory,
+    ServerReadOnly,
+)
 from elkmq.event import ServiceEvent
 from elkmq.options import Seconds, seconds, whole
 
 log = logging.getLogger("elkmq")
 
+PAUSE = 1.0
+"""Seconds after which a service tries again where the server could not be reached or takes no writes."""
+
 H = TypeVar("H", bound=Callable[..., Any])
 
 
 class Service:
-    """Runs handlers for the events of a queue, until it is stopped::
+    """Runs handlers for the events of a queue, until it is stopped.
+
+    ::
 
         service = Service(queue)
 
@@ -41,7 +53,8 @@ class Service:
     - `Reject` puts it there at once, and `Retry` says itself when to try again.
 
     An event whose action has no handler is rejected. Handlers run on ``concurrency`` threads (tasks in asyncio); as many
-    deliveries are taken ahead unless ``prefetch`` says otherwise.
+    deliveries are taken ahead unless ``prefetch`` says otherwise. With a concurrency of 1 they run on the thread that called
+    `run`, and where one of them never ends, neither does `run`.
     """
 
     def __init__(
@@ -60,7 +73,9 @@ class Service:
         self._grace = seconds("grace", grace)
         self._handlers: dict[str, Callable[[Delivery], Any]] = {}
         self._consumer: Consumer | None = None
+        self._workers: Workers | None = None
         self._stopping = False
+        self._ending = False
 
     def on(self, action: str, *, json: bool = False, delivery: bool = False) -> Callable[[H], H]:
         """Make a function the handler of an action; it is called with the payload.
@@ -87,31 +102,48 @@ class Service:
 
         Then takes no more, lets what runs finish for ``grace`` seconds and hands the rest back. Goes on over lost connections.
         """
-        workers = Workers(self._concurrency)
-        self._consumer = consumer = self.queue.consumer(prefetch=self._prefetch)
+        self._ending = False
+        self._wake = Flag()
+        self._workers = workers = Workers(self._concurrency)
         try:
-            with stop_signals(self.stop, signals):
-                while not self._stopping:
-                    try:
-                        delivery = consumer.get()
-                    except ServerConnectionError as error:
-                        log.error("the service goes on trying: %s", error)
-                        continue
-                    if delivery is not None:
-                        workers.start(self._handle, delivery)
-                if not workers.join(self._grace):
-                    log.warning("handlers still run after %g s; their events are handed back", self._grace)
+            self._consumer = consumer = self.queue.consumer(prefetch=self._prefetch)
+            try:
+                with stop_signals(self.stop, signals):
+                    self._serve(consumer, workers)
+                    if not workers.join(self._grace):
+                        log.warning("handlers still run after %g s; their events are handed back", self._grace)
+            finally:
+                self._ending = True
+                workers.close()
+                consumer.close()
         finally:
-            workers.close()
-            consumer.close()
-            self._consumer = None
+            self._consumer = self._workers = None
             self._stopping = False
 
     def stop(self) -> None:
-        """End `run`; from any thread or a signal handler."""
+        """End `run`, from any thread; but not in a signal handler, where it may never return."""
         self._stopping = True
-        if self._consumer is not None:
-            self._consumer.stop()
+        workers, consumer = self._workers, self._consumer
+        if workers is not None:
+            workers.wake()
+            self._wake.raise_()
+        if consumer is not None:
+            consumer.stop()
+
+    def _serve(self, consumer: Consumer, workers: Workers) -> None:
+        while True:
+            # First a place, then a delivery: one that waits for a place could be others' by the time it is started.
+            workers.room()
+            if self._stopping:
+                return
+            try:
+                delivery = consumer.get()
+            except (ServerConnectionError, ServerReadOnly, ServerOutOfMemory) as error:
+                log.error("the service goes on trying: %s", error)
+                self._wake.wait(PAUSE)
+                continue
+            if delivery is not None:
+                workers.start(self._handle, delivery)
 
     def _handle(self, delivery: Delivery) -> None:
         event = delivery.event
@@ -129,12 +161,17 @@ class Service:
         except LeaseLost as error:
             log.warning("%s", error)
         except EventQueueError as error:
-            # The event comes back when this consumer's lease is over, or at once if it can be sent back.
             self._failed(delivery, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a user's code
             self._failed(delivery, error)
+        except BaseException as error:
+            if self._ending:
+                raise  # the event is handed back
+            self._failed(delivery, error)
+            if to_be_raised(error):
+                raise
 
-    def _failed(self, delivery: Delivery, error: Exception) -> None:
+    def _failed(self, delivery: Delivery, error: BaseException) -> None:
         if delivery.settled or delivery.lost:
             log.error("a handler failed after its event was settled or lost: %r", error)
             return
@@ -151,7 +188,8 @@ class Service:
                 log.warning("%r failed and is tried again: %s", delivery, text, exc_info=error)
                 delivery.requeue(delay=backoff(delivery.failed, self._retry_delay, 60.0), failed=True, error=text)
         except EventQueueError as second:
-            log.error("%r could not be settled and comes back when the lease is over: %s", delivery, second)
+            log.error("%r could not be settled and is handed out again: %s", delivery, second)
+            delivery.forget()
 
 
 def _adapted(function: Callable[..., Any], as_json: bool, whole_delivery: bool) -> Callable[[Delivery], Any]:
@@ -160,10 +198,17 @@ def _adapted(function: Callable[..., Any], as_json: bool, whole_delivery: bool) 
 
     def handle(delivery: Delivery) -> str | None:
         payload = delivery.event.payload
-        result = outcome(function(json.loads(payload) if as_json and payload is not None else payload))
+        result = outcome(function(_parsed(payload) if as_json and payload is not None else payload))
         return json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else _text(result)
 
     return handle
+
+
+def _parsed(payload: str) -> Any:
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise Reject(f"the payload is not JSON ({error})") from None
 
 
 def _text(result: Any) -> str | None:

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
 from elkmq import embedded
 from elkmq._core.call import command
+from elkmq._core.fork import forget_in_child
 from elkmq._core.verbs import Verbs
 from elkmq._endpoint import Endpoint
 from elkmq._sync._concurrency import Lock, in_thread
 from elkmq._sync.link import Channel, Pool, Waiter
-from elkmq.errors import AuthenticationError, QueueClosed, ServerError, ServerTooOld
+from elkmq.errors import QueueClosed, ServerTooOld
 from elkmq.keys import QueueKeys
 from elkmq.options import Options, check_name
 
@@ -35,6 +37,11 @@ class Session:
         self._closed = False
         self._pool: Pool | None = None
         self._verbs: Verbs | None = None
+        forget_in_child(self)
+
+    def forget_parent(self) -> None:
+        """In a forked child: whoever was opening it is not here."""
+        self._opening = Lock()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -67,14 +74,15 @@ class Session:
         if self._pool is not None and self._verbs is not None:
             return self._pool, self._verbs
         with self._opening:
-            if self._closed:
-                raise QueueClosed(f"the queue {self.name!r} was closed; nothing was sent; make a new EventQueue.")
+            self._refuse_if_closed()
             if self._pool is None or self._verbs is None:
                 if self._endpoint is None:
                     self._server = in_thread(embedded.server, self._data)
                     self._endpoint = Endpoint.from_url(self._server.url, **self._connection)
-                pool = self._pool or Pool(self._endpoint, slot_key=self.slot_key)
-                self._pool = pool
+                    if self._closed:  # in the meantime
+                        in_thread(self._server.close)
+                self._refuse_if_closed()
+                pool = self._pool = self._pool or Pool(self._endpoint, slot_key=self.slot_key)
                 verbs = Verbs(
                     self.keys(self.name),
                     counting=_counts(pool, self._endpoint),
@@ -84,6 +92,10 @@ class Session:
                 pool.run(verbs.join())
                 self._verbs = verbs
             return self._pool, self._verbs
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise QueueClosed(f"the queue {self.name!r} was closed; nothing was sent; make a new EventQueue.")
 
     def channel(self) -> Channel:
         """A connection for one consumer."""
@@ -111,16 +123,7 @@ def _counts(pool: Pool, endpoint: Endpoint) -> bool:
     """
     key = endpoint.key
     if key not in _counting:
-        try:
-            found = pool.run(command("HELLO", "2", parse=_server_version, doing="ask for the server's version"))
-        except AuthenticationError:
-            raise
-        except ServerError as exc:
-            if "unknown command" not in str(exc).lower():
-                raise
-            raise ServerTooOld(
-                f"the server {endpoint.describe()} is older than Redis 6.0; nothing was sent; upgrade it."
-            ) from None
+        found = pool.run(command("HELLO", "2", parse=server_version, doing="ask for the server's version"))
         if found < (6,):
             raise ServerTooOld(
                 f"the server {endpoint.describe()} is version {'.'.join(map(str, found))} and ElkMQ needs Redis 6.0; "
@@ -130,9 +133,10 @@ def _counts(pool: Pool, endpoint: Endpoint) -> bool:
     return _counting[key]
 
 
-def _server_version(reply: Any) -> tuple[int, ...]:
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+def server_version(reply: Any) -> tuple[int, int]:
+    """Read HELLO's reply: major and minor version; (6, 0), the first that has HELLO, where it does not say."""
+    pairs = list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2], strict=False))
     for name, value in pairs:
-        if name == b"version":
-            return tuple(int(part) for part in value.split(b".")[:2])
+        if name == b"version" and (found := re.match(rb"(\d+)(?:\.(\d+))?", value)):
+            return int(found[1]), int(found[2] or 0)
     return (6, 0)
