@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.certificates import Certificates
 from tests.proxy import Proxy
 from tests.servers import Binary, Server, binaries
 from tests.topology import Cluster, Sentinel
 from tests.waiting import Program
+
+# What every run does, the same each time; and what a person asks for with --hypothesis-profile=thorough.
+_unhurried = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+settings.register_profile("bounded", _unhurried, max_examples=60, stateful_step_count=30, derandomize=True, database=None)
+settings.register_profile("thorough", _unhurried, max_examples=1000, stateful_step_count=50)
+settings.load_profile("bounded")
 
 
 def pytest_report_header() -> str:

@@ -43,6 +43,7 @@ local due
 due, settings = move_due(settings, now, 200)
 if due and due <= now then more = true end
 if ARGV[4] == '1' then
+  sure_of_history()
   drop_list(settings)
   sweep_responses(now)
   local orphans

@@ -4,6 +4,7 @@
 --- include bury
 -- Moves delayed entries whose time has come into their lane, `limit` at most. An element of the delayed set is
 -- cmsgpack {sequence number, lane, first time, fields}. Returns when the next one is due, nil where there is none.
+-- Each is removed first, which a server with its memory full allows, and with that the rest.
 local function move_due(settings, now, limit)
   local head = redis.call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')
   if #head == 0 then return nil, settings end
@@ -18,13 +19,14 @@ local function move_due(settings, now, limit)
       fields[#fields + 1] = item[3]
       local _
       sure_of_lane(settings, lane)
+      redis.call('ZREM', key('delayed'), packed)
       _, settings = add(settings, lane, fields)
       if lane ~= 'r' then count('due', 1) end
     else
       sure_of_graves(settings)
+      redis.call('ZREM', key('delayed'), packed)
       bury(settings, '0', ms(now) .. '-0', {event = packed}, 'unreadable', 'not an element of a delayed set', now)
     end
-    redis.call('ZREM', key('delayed'), packed)
   end
   head = redis.call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')
   return tonumber(head[2]), settings

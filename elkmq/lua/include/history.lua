@@ -21,6 +21,13 @@ local function id_after(id)
   return time .. '-' .. string.format('%.0f', sequence + 1)
 end
 
+local function is_older(a, b)
+  local time_a, sequence_a = string.match(a, '^(%d+)-(%d+)$')
+  local time_b, sequence_b = string.match(b, '^(%d+)-(%d+)$')
+  time_a, time_b = tonumber(time_a), tonumber(time_b)
+  return time_a < time_b or time_a == time_b and tonumber(sequence_a) < tonumber(sequence_b)
+end
+
 -- The id after which work begins, and how many entries are history. Only a lane that begins with an entry of theirs has
 -- any: it ends before the oldest entry in their list. (Should entries of ours lie among the newest all the same, since the
 -- group was lost in a failover, it ends before those: to hand out something twice is better than never.)
@@ -28,26 +35,33 @@ end
 local function end_of_history(served)
   local first = redis.call('XRANGE', main, '-', '+', 'COUNT', 1)[1]
   if not first or is_ours(first[2]) and not served then return '0', 0 end
-  local length, waiting = redis.call('XLEN', main), tonumber(redis.pcall('LLEN', key('message_queue'))) or 0
+  local waiting = tonumber(redis.pcall('LLEN', key('message_queue'))) or 0
   local start = redis.call('XREVRANGE', main, '+', '-', 'COUNT', 1)[1][1]
   if waiting > 0 then
     local oldest = redis.call('LINDEX', key('message_queue'), -1)
     if not string.find(oldest, '^%d+-%d+$') then return '0', 0 end
     start = id_before(oldest)
   end
-  local from, seen, ours = '+', 0, not served
-  while ours do
-    ours = false
-    local chunk = redis.call('XREVRANGE', main, from, '-', 'COUNT', 1000)
-    for _, entry in ipairs(chunk) do
-      seen, from = seen + 1, id_before(entry[1])
+  local from, look, mixed = '+', not served, false
+  while look do
+    look = false
+    for _, entry in ipairs(redis.call('XREVRANGE', main, from, '-', 'COUNT', 1000)) do
+      from = id_before(entry[1])
       if is_ours(entry[2]) then
-        ours = true
-        if seen > waiting then start, waiting = from, seen end
+        look, mixed = true, true
+        if is_older(from, start) then start = from end
       end
     end
   end
-  return start, math.max(0, length - waiting)
+  if mixed then
+    waiting, from = 0, start
+    repeat
+      local chunk = redis.call('XRANGE', main, id_after(from), '+', 'COUNT', 1000)
+      waiting = waiting + #chunk
+      if #chunk > 0 then from = chunk[#chunk][1] end
+    until #chunk < 1000
+  end
+  return start, math.max(0, redis.call('XLEN', main) - waiting)
 end
 
 local function note_history(entries)

@@ -8,10 +8,9 @@
 -- at, so that there may be more. An entry is {id, fields}, as the server gives it.
 local function read_lanes(settings, consumer, n, now, gone, most)
   if settings and settings.dead_letter_expired then sure_of_graves(settings) end
-  drop_list(settings)
   local groups, total, seen, queue_ttl = {}, 0, 0, settings and settings.ttl
   for _, lane in ipairs(lanes_of(settings)) do
-    local entries, before = {}, total
+    local entries, before, was_read = {}, total, false
     while total < n and seen < most do
       local asked = n - total
       local read, batch = pcall(read_new, lane, consumer, asked, gone)
@@ -20,7 +19,7 @@ local function read_lanes(settings, consumer, n, now, gone, most)
         if total > 0 then break end
         error(batch, 0)
       end
-      seen = seen + #batch
+      seen, was_read = seen + #batch, true
       for _, entry in ipairs(batch) do
         local fields = entry[2]
         local hand_out = #fields == 4 and fields[3] == 'v' and not queue_ttl
@@ -44,6 +43,8 @@ local function read_lanes(settings, consumer, n, now, gone, most)
       end
       if #batch < asked then break end
     end
+    -- Not before the main lane has its group: the list tells what is history.
+    if lane == '0' and was_read then drop_list(settings) end
     if total > before then groups[#groups + 1] = {lane, entries} end
     if total >= n then return groups, total, false end
     if seen >= most then return groups, total, true end

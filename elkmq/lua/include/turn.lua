@@ -9,7 +9,10 @@ local function turn_of(settings, consumer)
   if settings.single_active then
     local active = redis.call('GET', key('active_consumer'))
     if active and active ~= consumer and registered(active) then return 'standby' end
-    if active ~= consumer then redis.call('SET', key('active_consumer'), consumer) end
+    if active ~= consumer then
+      even_when_full()
+      redis.call('SET', key('active_consumer'), consumer)
+    end
   end
   return ''
 end
