@@ -18,6 +18,9 @@ from elkmq._core import entry as read
 from elkmq.options import QueueSettings
 
 MINUTE = 60.0
+SHORTEST_SPAN = 1.0
+"""Seconds; a sample that was just taken tells nothing yet."""
+
 OLDEST_SAMPLE = 600.0
 """Seconds; rates over a longer time say nothing about now."""
 
@@ -136,6 +139,8 @@ def _rates_of_samples(samples: Iterable[bytes], now: _Totals) -> Rates | None:
     best: Rates | None = None
     for sample in samples:  # newest first
         time, enqueued, completed = map(int, sample.split())
+        if now[0] - time < SHORTEST_SPAN * 1000:
+            continue
         found = _rates((time, enqueued, completed), now)
         if found is None or found.span > (OLDEST_SAMPLE if best is None else MINUTE):
             break
@@ -181,8 +186,16 @@ def read_stats(raw: Sequence[Any]) -> QueueStats:
             _consumer(name, float(ends) - now, holds.get(name, 0), info.get(name, b"")) for name, ends in _pairs(leases)
         ),
         lanes=tuple(_lane(name, length, pending, not_work) for name, length, pending in lanes),
-        settings=QueueSettings.read(read.settings(text)),
+        settings=_settings(read.settings(text)),
     )
+
+
+def _settings(found: dict[str, str]) -> QueueSettings:
+    """A look must not fail for settings that another program made, or another release."""
+    try:
+        return QueueSettings.read(found)
+    except ValueError:
+        return QueueSettings()
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:

@@ -9,7 +9,6 @@ import pytest
 import redis
 
 from elkmq._core.call import Call
-from elkmq.keys import QueueKeys
 from tests.scripts.rig import Rig, named, outgoing, request, uuid_of
 
 ENDINGS = (
@@ -98,8 +97,7 @@ def complete(q: Rig) -> Call[Any]:
     asked = request()
     delivered = held(q, outgoing(), asked)
     q.configure(retention_count=2)
-    other = QueueKeys(q.keys.name)
-    events = [(other, outgoing()), (None, outgoing()), (other, outgoing(delay=1000)), (other, outgoing(priority=5))]
+    events = [(q.keys, outgoing()), (None, outgoing()), (q.keys, outgoing(delay=1000)), (q.keys, outgoing(priority=5))]
     return q.verbs.complete(
         "c", delivered[0], keep=True, response=b"{}", request_uuid=uuid_of(asked), timeout=10, events=events
     )
