@@ -9,7 +9,7 @@ full          its consumers have all that their prefetch allows          nothing
                                                                          waited for, so nothing is hoarded
 hungry        there may be entries: it is new, something came, or the    a take for as many as fit, as soon as half
               last take brought all that it asked for                    of the last ones are gone
-idle          the last take brought less                                 part of the one blocking read for all idle
+idle          the last take brought less, or one came after a while     part of the one blocking read for all idle
                                                                          queues
 standing by   paused, or another consumer is served                      its wake tokens only are waited for
 ============  =========================================================  ==========================================
@@ -38,6 +38,13 @@ log = logging.getLogger("kombu_elkmq")
 
 UNBLOCK_AGAIN = 0.005
 """Seconds after which a blocking read that could not be ended is tried again: it had not reached the server."""
+
+
+PLAIN_LANES = 2
+"""Lanes of a queue on which no priority was used: what comes back, and the main one."""
+
+BUSY = 0.01
+"""Seconds within which two messages make a queue a busy one."""
 
 
 class Pump:
@@ -172,7 +179,7 @@ class Pump:
                 continue
             if reader.state:
                 wanted[reader] = True
-            elif not reader.hungry and not reader.buffer and reader.room() > 0:
+            elif not reader.hungry and reader.room() > len(reader.buffer):
                 wanted[reader] = False
         return wanted
 
@@ -240,13 +247,17 @@ class Pump:
             return
         by_verbs = {reader.verbs: reader for reader in waiting}
         found: list[tuple[Verbs, Entry]] = outcome
+        now = clock.now()
         for verbs, entry in found:
             reader = by_verbs[verbs]
-            reader.hungry = True
             if entry.lane == b"w":
-                reader.token, reader.state = entry.id, ""
-            else:
-                reader.put([entry])
+                reader.token, reader.state, reader.hungry = entry.id, "", True
+                continue
+            # One now and then is had cheapest by waiting again; where there are more, a take brings them together, and
+            # in the order of their priorities.
+            reader.hungry = len(reader.lanes) > PLAIN_LANES or now - reader.woken < BUSY
+            reader.woken = now
+            reader.put([entry])
         for reader in {by_verbs[verbs] for verbs, _ in found}:
             self._hand_back_surplus(reader)
 

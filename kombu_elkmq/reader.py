@@ -52,6 +52,8 @@ class Reader:
         """How many were asked for by a take that was not answered yet."""
         self.blocked = False
         """Part of the blocking read that is under way."""
+        self.woken = float("-inf")
+        """When the blocking read last brought something."""
         self.state = ""
         self.lanes: tuple[bytes, ...] = (b"r", b"0")
         self.keep = False

@@ -35,6 +35,9 @@ class Routes:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._known: dict[str, Known] = {}
+        self._declared: dict[str, str] = {}
+        """What was declared over this connection. Kombu does not declare it again, even if the server forgot it since
+        (FLUSHALL, a replica that was behind): we do."""
 
     def route(
         self, exchange: str, key: str, headers: Mapping[str, Any]
@@ -69,8 +72,11 @@ class Routes:
             if source in versions:
                 continue
             found = session.run(session.routing.exchange_load(source))
-            if not found.get("") and source in _BUILT_IN:
-                self.declare(source, _BUILT_IN[source], durable=True, auto_delete=False, arguments={})
+            if not found.get("") and (source in _BUILT_IN or source in self._declared):
+                if source in self._declared:
+                    session.run(session.routing.exchange_declare(source, self._declared[source]))
+                else:
+                    self.declare(source, _BUILT_IN[source], durable=True, auto_delete=False, arguments={})
                 found = session.run(session.routing.exchange_load(source))
             versions[source] = found.pop("v", "")
             definition = found.pop("", "")
@@ -115,6 +121,7 @@ class Routes:
                     f"exchange {name!r} is there as {held}; nothing was changed; declare it like that, or delete it first",
                     (40, 10),
                 )
+        self._declared[name] = definition
         self.forget(name)
 
     def exists(self, name: str) -> bool:
@@ -123,6 +130,7 @@ class Routes:
 
     def delete(self, name: str, *, if_unused: bool) -> None:
         """Delete an exchange."""
+        self._declared.pop(name, None)
         if self._session.run(self._session.routing.exchange_delete(name, if_unused=if_unused)) < 0:
             raise precondition_failed(
                 f"exchange {name!r} has bindings; it was not deleted; unbind them first", (40, 20)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kombu import Connection
+from kombu import Connection, Exchange, Queue
 
 from elkmq.errors import LeaseLost, ServerConnectionError
 from tests.kombu.conftest import Inbox
@@ -218,6 +218,19 @@ def test_a_forgotten_database_does_not_make_a_consumer_deaf(
     again = Inbox(reader, queue_of(name))
     writer.Producer().publish(2, routing_key=name)
     assert again.wait(1) == [2]
+
+
+def test_an_exchange_that_the_server_forgot_is_declared_again(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
+) -> None:
+    server = make_server()
+    connection = make_connection(server.url)
+    exchange = Exchange(name, type="fanout")
+    producer = connection.Producer(exchange=exchange)
+    producer.publish("x")
+    server.client().flushall()
+    producer.publish("to nobody, and no error")
+    assert Inbox(make_connection(server.url), Queue(f"{name}-q", exchange)).nothing_comes(0.1)
 
 
 def test_an_outage_longer_than_the_lease_surfaces(
