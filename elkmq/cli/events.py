@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from elkmq import Delivery, JSONParseError, Send
+from elkmq._core.outgoing import outgoing
 from elkmq._sync._concurrency import stop_signals
 from elkmq.cli import feed
 from elkmq.cli.common import Command, Setup, examples, pass_setup
@@ -70,7 +71,7 @@ def enqueue(
     if action is None and not jsonl:
         raise click.UsageError("missing argument ACTION")
     defaults = feed.Defaults(action, **how)
-    defaults.send(None)  # what is wrong with all of them is a usage error, not one of the first line
+    outgoing(defaults.send(None))  # what is wrong with all of them is a usage error, not one of the first line
     output = setup.output
     with setup.queue(queue) as opened:
         if lines or jsonl:

@@ -13,6 +13,7 @@ from uuid import UUID
 import click
 
 from elkmq import EventQueueError, Send, ServiceEvent
+from elkmq._core.outgoing import outgoing
 from elkmq.cli.output import shown
 
 CHUNK = 256 * 1024
@@ -66,7 +67,9 @@ def feed(read: Callable[[bytes, int], Send], accept: Callable[[list[Send]], None
         sends: list[Send] = []
         for number, line in enumerate(lines, before + 1):
             try:
-                sends.append(read(line.removesuffix(b"\r"), number))
+                send = read(line.removesuffix(b"\r"), number)
+                outgoing(send)  # checks everything that would be checked after others were sent
+                sends.append(send)
             except (ValueError, EventQueueError) as error:
                 accept(sends)
                 text = str(error).removesuffix(".")
@@ -112,7 +115,7 @@ def json_line(defaults: Defaults) -> Callable[[bytes, int], Send]:
         payload = found.get("payload")
         if payload is not None and not isinstance(payload, str):
             payload = json.dumps(payload, ensure_ascii=False)  # an object in place of its text is what is meant
-        uuid = UUID(found["uuid"]) if "uuid" in found else None
+        uuid = UUID(str(found["uuid"])) if "uuid" in found else None
         event = ServiceEvent(found.get("timeout", defaults.timeout), action, payload, uuid=uuid)
         base = defaults.send(None, number)
         how = {name: found.get(name, getattr(base, name)) for name in _HOW}

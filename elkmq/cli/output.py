@@ -59,13 +59,15 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if stream.isatty() else WIDE)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> RenderableType:
-    """A table without lines; the columns in ``numbers`` stand to the right."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str | int] = ()
+) -> RenderableType:
+    """A table without lines; the columns in ``numbers``, by name or place, stand to the right. No header where no column has a name."""
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        made.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    made = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
+    for number, name in enumerate(columns):
+        made.add_column(name, justify="right" if name in numbers or number in numbers else "left", overflow="fold")
     for row in rows:
         made.add_row(*(shown(cell) if isinstance(cell, str) else "" if cell is None else str(cell) for cell in row))
     return made

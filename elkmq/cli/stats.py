@@ -136,7 +136,7 @@ def _one(name: str, now: QueueStats) -> list[RenderableType]:
     # What is always there, and of the rest what is not 0.
     always = ("ready", "in flight", "delayed", "dead letters", "", "enqueued", "completed")
     figures = [(what, f"{n:,}" if n != "" else "", more) for what, n, more in rows if n or what in always]
-    drawn: list[RenderableType] = [table((shown(name), "", ""), figures, numbers=("",))]
+    drawn: list[RenderableType] = [shown(name), table(("", "", ""), figures, numbers=(1,))]
     if now.consumers:
         columns = ("CONSUMER", "LEASE", "IN FLIGHT", "HOST", "PID")
         drawn += ["", table(

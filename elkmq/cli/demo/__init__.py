@@ -37,7 +37,8 @@ def demo(setup: Setup, records: str | None) -> int:
     twice and lost. The status is 1 if a promise was broken.
 
     Without --url it has a server of its own, whose data is deleted at the end. On a server of yours it uses queues of its
-    own, named elkmq-demo-..., and deletes them.
+    own, named elkmq-demo-..., and deletes them; dedupe marks go by
+    themselves after two minutes.
     """
     with ExitStack() as stack:
         folder = records or stack.enter_context(tempfile.TemporaryDirectory(prefix="elkmq-demo-"))

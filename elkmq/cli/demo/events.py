@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
+from elkmq import EventQueue
 from elkmq.cli.demo.crew import Crew, DemoFailed
 from elkmq.cli.demo.judge import Outcome, judge_events
-from elkmq.cli.demo.processes import EVENTS, LEASE
+from elkmq.cli.demo.plan import EVENTS, LEASE
 from elkmq.cli.demo.records import DONE, STARTED, Follower, ids
 from elkmq.cli.demo.stage import Stage, waiting
 
@@ -12,6 +15,9 @@ PRODUCERS, CONSUMERS = 2, 3
 
 LIMIT = 35.0
 """Seconds; what is not handled by then counts as lost."""
+
+LOOK = 0.5
+"""Seconds between two looks at the queue itself."""
 
 
 def events(stage: Stage) -> Outcome:
@@ -25,7 +31,7 @@ def events(stage: Stage) -> Outcome:
         )
         for producer in producers:
             producer.begin()
-        _until_handled(stage, crew, expected // 3)
+        _until_handled(stage, crew, queue, expected // 3)
         victim = consumers[0]
         middle = _kill(crew, victim.name, crew.follower)
         screen.say(f"killed (SIGKILL): {victim.name}, process {victim.pid}, in the middle of event {middle[:8]}", "red")
@@ -36,18 +42,27 @@ def events(stage: Stage) -> Outcome:
             screen.say(
                 f"event {middle[:8]} was begun again, {screen.seconds - killed_at:.1f} s after the kill", "green"
             )
-        _until_handled(stage, crew, expected)
+        _until_handled(stage, crew, queue, expected)
         crew.end()
         left = waiting(queue)
         screen.say(f"{len(set(ids(crew.follower.records, DONE))):,} events are done")
         return judge_events(crew.follower.records, expected=expected, killed=[victim.name], left=left)
 
 
-def _until_handled(stage: Stage, crew: Crew, count: int) -> None:
-    def handled() -> bool:
-        return len(set(ids(crew.follower.records, DONE))) >= count
+def _until_handled(stage: Stage, crew: Crew, queue: EventQueue, count: int) -> None:
+    """Wait for so many; no longer where nothing is left that could still be handled."""
+    next_look = time.monotonic() + LOOK
 
-    for _ in crew.until(handled, LIMIT - stage.screen.seconds):
+    def over() -> bool:
+        nonlocal next_look
+        if len(set(ids(crew.follower.records, DONE))) >= count:
+            return True
+        if time.monotonic() < next_look or any(actor.role == "producer" and actor.running for actor in crew.actors):
+            return False
+        next_look = time.monotonic() + LOOK
+        return waiting(queue) == 0
+
+    for _ in crew.until(over, LIMIT - stage.screen.seconds):
         stage.screen.watch(crew.actors, crew.follower.records)
 
 

@@ -14,26 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from elkmq import Delivery, EventQueue, LeaseLost, Options, Service, ServiceEvent
+from elkmq.cli.demo.plan import EVENTS, LEASE, RETRY_FOR, SLOW, WORK, greeting
 from elkmq.cli.demo.records import DONE, LATE, READY, REFUSED, SENT, STARTED, Recorder
-
-LEASE = 3.0
-"""Seconds; short, so that the demo need not wait long for what a killed process held."""
-
-EVENTS = 500
-"""Events of one producer."""
-
-WORK = 0.01
-"""Seconds that a consumer works on an event."""
-
-SLOW = 2.0
-"""Seconds that the slow handler takes."""
 
 
 def main() -> None:
     """Play a role."""
     role, name, folder, queue = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; what happens then is the demo's decision
-    with EventQueue(queue, os.environ["ELKMQ_URL"], options=Options(lease=LEASE)) as opened:
+    with EventQueue(queue, os.environ["ELKMQ_URL"], options=Options(lease=LEASE), retry_for=RETRY_FOR) as opened:
         ROLES[role](opened, Recorder(folder, name))
 
 
@@ -84,11 +73,6 @@ def serve(queue: EventQueue, record: Recorder) -> None:
     _at_the_end(service.stop)
     record.write(READY)
     service.run(signals=False)
-
-
-def greeting(name: str | None) -> str:
-    """The response to a request."""
-    return f"Hello, {name}!"
 
 
 ROLES: dict[str, Callable[[EventQueue, Recorder], Any]] = {"producer": produce, "consumer": consume, "service": serve}

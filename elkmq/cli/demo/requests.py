@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from elkmq import EventQueue, ServiceEvent, TimeoutExpired
 from elkmq.cli.demo.judge import Outcome, judge_requests
-from elkmq.cli.demo.processes import SLOW, greeting
+from elkmq.cli.demo.plan import SLOW, greeting
 from elkmq.cli.demo.records import ANSWERED, LATE, SENT, TIMED_OUT, Recorder, ids
 from elkmq.cli.demo.stage import Stage, waiting
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from elkmq import EventQueue, EventQueueError, Options
 from elkmq.cli.demo.crew import Crew
-from elkmq.cli.demo.processes import LEASE
+from elkmq.cli.demo.plan import LEASE
 from elkmq.cli.demo.screen import Screen
 
 
