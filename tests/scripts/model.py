@@ -94,7 +94,12 @@ class Model:
             answers.append(known and self.marks.get(event.unique) != "request")
             if not known:
                 fresh.append(event)
-        if self.max_length and not self.drops and fresh and self.ready() + len(self.delayed) + len(fresh) > self.max_length:
+        if (
+            self.max_length
+            and not self.drops
+            and fresh
+            and self.ready() + len(self.delayed) + len(fresh) > self.max_length
+        ):
             raise Full
         for event in fresh:
             self.marks[event.unique] = event.kind

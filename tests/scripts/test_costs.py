@@ -112,7 +112,7 @@ def work(q: Rig) -> list[Counter[str]]:
     """What every verb on the way of an event costs now."""
     costs = [q.commands_now(q.verbs.enqueue([outgoing()]))]
     before = q.take("c", 4)
-    for call in (
+    calls = (
         q.verbs.settle("c", named(before[:1])),
         q.verbs.requeue("c", named(before[1:2]), failed=True),
         q.verbs.reject("c", named(before[2:3]), "rejected"),
@@ -123,9 +123,8 @@ def work(q: Rig) -> list[Counter[str]]:
         q.verbs.enqueue([outgoing(delay=90_000)]),
         q.verbs.dequeue(),
         q.verbs.stats(),
-    ):
-        costs.append(q.commands_now(call))
-    return costs
+    )
+    return [*costs, *map(q.commands_now, calls)]
 
 
 def test_cost_does_not_grow_with_what_is_there(own: Rig):

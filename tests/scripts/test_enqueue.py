@@ -188,7 +188,11 @@ def test_the_oldest_makes_room(q: Rig, size: int):
     q.put(*new)
     q.open("c")
     kept = bodies(q.take("c"))
-    assert kept == [old[1].json, *[event.json for event in ([old[0], *new])[-3:]]][:4] if size > 1 else [old[1].json, old[0].json, new[0].json]
+    assert (
+        kept == [old[1].json, *[event.json for event in ([old[0], *new])[-3:]]][:4]
+        if size > 1
+        else [old[1].json, old[0].json, new[0].json]
+    )
     assert q.stats().dropped == 2 + size - len(kept)
 
 
@@ -197,7 +201,11 @@ def test_what_was_dropped_goes_on_where_dead_letters_go(q: Rig):
     first = outgoing()
     q.put(first, outgoing())
     (onward,) = q.run(q.verbs.outbox())
-    assert (onward.fields[b"event"], onward.fields[b"reason"], onward.fields[b"exchange"]) == (first.json, b"maxlen", b"dlx")
+    assert (onward.fields[b"event"], onward.fields[b"reason"], onward.fields[b"exchange"]) == (
+        first.json,
+        b"maxlen",
+        b"dlx",
+    )
     assert (q.stats().dead_lettered, q.stats().dropped) == (1, 0)
 
 

@@ -72,7 +72,9 @@ def test_the_scripts_name_no_key_that_is_not_in_the_dictionary():
 def test_a_dropped_queue_lets_go_of_every_key_it_owns():
     source = (resources.files("elkmq") / "lua" / "include" / "drop.lua").read_text("utf-8")
     (listed,) = re.findall(r"for _, ending in ipairs\(\{(.*?)\}\)", source, re.DOTALL)
-    owned = {ending for ending in dictionary("NAME") if not ending.startswith("event_stream") and not ending.endswith(":")}
+    owned = {
+        ending for ending in dictionary("NAME") if not ending.startswith("event_stream") and not ending.endswith(":")
+    }
     assert set(re.findall(r"'(\w+)'", listed)) == owned
 
 

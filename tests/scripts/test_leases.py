@@ -92,7 +92,11 @@ def test_who_was_not_started_is_no_suspect_twice(q: Rig):
         q.let_lease_end(f"c{life}")
         q.tend("alive")
     (dead,) = q.run(q.verbs.dead_letters())
-    assert (dead.fields[b"event"], dead.fields[b"reason"], dead.fields[b"failed"]) == (killer.json, b"delivery_limit", b"3")
+    assert (dead.fields[b"event"], dead.fields[b"reason"], dead.fields[b"failed"]) == (
+        killer.json,
+        b"delivery_limit",
+        b"3",
+    )
     assert {entry.fields[b"failed"] for entry in q.take("alive")} == {b"1"}
 
 

@@ -69,7 +69,10 @@ def test_an_entry_of_originals_past_a_long_stretch_of_ours(q: Rig):
 
 def served(q: Rig) -> list[bytes]:
     """What original consumers would be handed, in their order."""
-    return [q.client.xrange(q.keys.lane(0), id_, id_)[0][1][b"event"] for id_ in q.client.lrange(q.key("message_queue"), 0, -1)[::-1]]
+    return [
+        q.client.xrange(q.keys.lane(0), id_, id_)[0][1][b"event"]
+        for id_ in q.client.lrange(q.key("message_queue"), 0, -1)[::-1]
+    ]
 
 
 def test_everything_reaches_their_list_the_urgent_first(q: Rig):

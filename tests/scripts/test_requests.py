@@ -80,6 +80,14 @@ def test_nobody_waits_for_an_event_of_ours_without_an_inbox(q: Rig):
     assert b"response_stream" not in q.names()
 
 
+def test_an_event_of_ours_is_known_after_its_mark_is_gone(q: Rig):
+    event = outgoing()
+    entry = asked(q, event)
+    q.client.delete(q.keys.mark(event.unique))
+    assert q.run(completing(q, entry, uuid_of(event)))[:2] == ("mine", "nobody")
+    assert b"response_stream" not in q.names()
+
+
 @pytest.mark.parametrize("first", ["complete", "respond"])
 def test_two_responders_never_both_answer(q: Rig, first: str):
     event = request()
@@ -116,12 +124,12 @@ def test_dequeued_first_answered_later(q: Rig):
 
 
 def original_request(q: Rig, timeout: int = 10):
-    """As the original enqueues; returns (uuid, entry id)."""
+    """As the original enqueues; returns its uuid."""
     q.run(q.verbs.join())
     event = outgoing()
     id_ = q.client.xadd(q.keys.lane(0), {"event": event.json})
     q.client.lpush(q.key("message_queue"), id_)
-    return uuid_of(event), id_
+    return uuid_of(event)
 
 
 def original_reads(q: Rig, uuid_: str) -> bytes | None:
@@ -135,7 +143,7 @@ def original_reads(q: Rig, uuid_: str) -> bytes | None:
 
 @pytest.mark.parametrize("how", ["complete", "respond", "respond blindly"])
 def test_an_original_requester_gets_its_response_the_original_s_way(q: Rig, how: str):
-    uuid_, id_ = original_request(q)
+    uuid_ = original_request(q)
     q.open("c")
     (entry,) = q.take("c")
     assert not q.client.exists(q.key("message_queue"))
@@ -156,7 +164,7 @@ def test_an_original_requester_gets_its_response_the_original_s_way(q: Rig, how:
 
 
 def test_a_response_in_the_original_s_way_goes_when_nobody_can_wait_any_more(q: Rig):
-    uuid_, _ = original_request(q)
+    uuid_ = original_request(q)
     q.open("c")
     (entry,) = q.take("c")
     q.run(completing(q, entry, uuid_))
@@ -170,7 +178,7 @@ def test_a_response_in_the_original_s_way_goes_when_nobody_can_wait_any_more(q: 
 
 
 def test_too_late_for_an_original_leaves_nothing(q: Rig):
-    uuid_, _ = original_request(q)
+    uuid_ = original_request(q)
     q.open("c")
     (entry,) = q.take("c")
     assert q.run(q.verbs.respond(uuid_, 10, RESPONSE, entry.timestamp - 10_000))[0] == "late"

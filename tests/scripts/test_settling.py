@@ -156,6 +156,14 @@ def test_completed_events_are_kept_where_the_queue_says_so(q: Rig):
     assert [entry.fields[b"entry"] for entry in log] == [entry.id for entry in mine]
 
 
+def test_the_log_keeps_about_as_many_as_the_queue_says(q: Rig):
+    q.configure(retention_count=100)
+    q.put(*(outgoing() for _ in range(600)))
+    q.open("c")
+    q.run(q.verbs.settle("c", named(q.take("c")), keep=True))
+    assert 100 <= q.stats().log <= 300  # the server trims whole nodes of 100
+
+
 def test_the_log_lets_go_of_what_is_too_old(q: Rig):
     q.client.xadd(q.key("event_log"), {"event": "old"}, id="5-1")
     q.configure(retention_ms=3_600_000)
@@ -190,7 +198,9 @@ def test_a_full_queue_keeps_the_delivery_from_being_completed(q: Rig, name: str)
     mine, _ = two_consumers(q)
     other = Rig(q.server, name + "-other")
     other.configure(max_length=1)
-    call = q.verbs.complete("c", named(mine)[0], events=[(q.keys, outgoing()), (other.keys, outgoing()), (other.keys, outgoing())])
+    call = q.verbs.complete(
+        "c", named(mine)[0], events=[(q.keys, outgoing()), (other.keys, outgoing()), (other.keys, outgoing())]
+    )
     before = q.snapshot(), other.snapshot()
     with pytest.raises(Exception, match="ELKMQ_QUEUE_FULL"):
         q.run(call)

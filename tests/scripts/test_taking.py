@@ -179,5 +179,9 @@ def test_what_was_dequeued_and_cannot_be_read_is_buried_and_not_completed(q: Rig
     (entry,) = q.run(q.verbs.dequeue()).entries
     q.run(q.verbs.bury(entry, "unreadable", "no JSON"))
     (dead,) = q.run(q.verbs.dead_letters())
-    assert (dead.fields[b"reason"], dead.fields[b"error"], dead.fields[b"entry"]) == (b"unreadable", b"no JSON", entry.id)
+    assert (dead.fields[b"reason"], dead.fields[b"error"], dead.fields[b"entry"]) == (
+        b"unreadable",
+        b"no JSON",
+        entry.id,
+    )
     assert (q.stats().completed, q.stats().dead_lettered) == (0, 1)
