@@ -27,7 +27,7 @@ from elkmq._core.call import command
 from elkmq._core.entry import Entry, Taken
 from elkmq._core.verbs import wait_for_entries
 from elkmq.errors import EventQueueError, LeaseLost, QueueClosed, ServerConnectionError
-from kombu_elkmq.links import Link, Mender
+from kombu_elkmq.links import Link, Mender, wait_readable
 
 if TYPE_CHECKING:
     from elkmq._core.verbs import Verbs
@@ -39,6 +39,9 @@ log = logging.getLogger("kombu_elkmq")
 UNBLOCK_AGAIN = 0.005
 """Seconds after which a blocking read that could not be ended is tried again: it had not reached the server."""
 
+
+LET_GO = 1.0
+"""Seconds that a reader which leaves waits for the end of its blocking read; what it is handed after that goes back later."""
 
 PLAIN_LANES = 2
 """Lanes of a queue on which no priority was used: what comes back, and the main one."""
@@ -115,11 +118,12 @@ class Pump:
             self._mend(session.taker, session.waiter)
             return
         session.check()
+        # Before any recovery: what was acknowledged while there was no connection must not look unseen.
+        session.deliveries.flush()
         if self._recover:
             self._start_recovery()
-        if self._recovering:
+        if self._recover or self._recovering:
             return
-        session.deliveries.flush()
         now = clock.now()
         for reader in list(session.readers.values()):
             self._maybe_take(reader, now)
@@ -232,6 +236,17 @@ class Pump:
         if self._waiting is not None and not self.mending:
             self._unblock()
 
+    def let_go(self, reader: Reader) -> None:
+        """End the blocking read if it is for this reader, which is about to leave: nothing may be handed to it after that."""
+        session, until = self._session, clock.now() + LET_GO
+        while self._waiting is not None and reader in self._waiting and clock.now() < until:
+            if self._mender is not None or session.waiter is None or session.taker is None or not session.waiter.connected:
+                return
+            self._unblock()
+            wait_readable([session.waiter.fd], UNBLOCK_AGAIN)
+            session.waiter.look()
+            session.taker.look()
+
     def _woken(self, outcome: Any) -> None:
         waiting, self._waiting = self._waiting or {}, None
         for reader in waiting:
@@ -281,7 +296,7 @@ class Pump:
             reader.unseen = set()
             self._recovering += 1
             limit = self._session.options.fetch_limit
-            call = reader.verbs.recover(self._session.name, list(reader.known), limit)
+            call = reader.verbs.recover(self._session.name, [*reader.known, *reader.settled], limit)
             self._session.post(call, functools.partial(self._recovered, reader))
 
     def _recovered(self, reader: Reader, outcome: list[Entry] | Exception) -> None:

@@ -159,7 +159,6 @@ class Session(Wires):
         self.be_quick()
         self.deliveries.flush()
         if self.taker is not None and not self.pump.mending:
-            self.pump.end_wait()
             self.taker.flush()
         for reader in list(self.readers.values()):
             self.release(reader)
@@ -274,6 +273,7 @@ class Session(Wires):
 
     def last_consumer_went(self, reader: Reader) -> None:
         """Nobody consumes a queue any more on this session."""
+        self.pump.let_go(reader)
         self.deliveries.hand_back_buffered(reader)
         if reader.auto_delete and not reader.lost and self._error is None:
             self.deliveries.flush()
@@ -286,6 +286,7 @@ class Session(Wires):
 
     def release(self, reader: Reader) -> None:
         """Hand back what a reader holds and unregister it."""
+        self.pump.let_go(reader)
         self._heart(reader).remove(reader)
         reader.registered = False
         self.readers.pop(reader.queue, None)
