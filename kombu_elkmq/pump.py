@@ -240,7 +240,12 @@ class Pump:
         """End the blocking read if it is for this reader, which is about to leave: nothing may be handed to it after that."""
         session, until = self._session, clock.now() + LET_GO
         while self._waiting is not None and reader in self._waiting and clock.now() < until:
-            if self._mender is not None or session.waiter is None or session.taker is None or not session.waiter.connected:
+            if (
+                self._mender is not None
+                or session.waiter is None
+                or session.taker is None
+                or not session.waiter.connected
+            ):
                 return
             self._unblock()
             wait_readable([session.waiter.fd], UNBLOCK_AGAIN)

@@ -1,0 +1,102 @@
+"""What a session sees to besides messages: that its leases hold, and queues that nobody consumes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from elkmq._core import clock
+from elkmq._core.routing import Routing
+from elkmq._core.verbs import Verbs, beat
+from elkmq.errors import EventQueueError, ServerConnectionError
+from kombu_elkmq.wires import Wires
+
+if TYPE_CHECKING:
+    from kombu_elkmq.pump import Pump
+    from kombu_elkmq.reader import Reader
+    from kombu_elkmq.relay import Relay
+    from kombu_elkmq.routing import Routes
+
+log = logging.getLogger("kombu_elkmq")
+
+SOONEST_SWEEP = 0.05
+"""Seconds between two looks at queues that nobody consumes, where their messages expire one after the other."""
+
+
+class Upkeep(Wires):
+    """The part of a session that does it."""
+
+    name: str
+    readers: dict[str, Reader]
+    pump: Pump
+    relay: Relay
+    routes: Routes
+    routing: Routing
+    sweep_at: float
+
+    def check(self) -> None:
+        """Raise what ended the session."""
+        raise NotImplementedError
+
+    def fail(self, error: EventQueueError) -> None:
+        """Nothing can be done any more."""
+        raise NotImplementedError
+
+    def verbs(self, queue: str) -> Verbs:
+        """The calls of a queue."""
+        raise NotImplementedError
+
+    def verify(self) -> None:
+        """Ask the server whether the leases hold: this process was stopped, or cut off, for long.
+
+        :raises EventQueueError: one does not
+        """
+        readers = [reader for reader in self.readers.values() if reader.registered]
+        lease = round(self.options.lease * 1000)
+        sent = clock.now()
+        replies = self.run(beat([(reader.verbs, self.name, lease) for reader in readers]))
+        for reader, left in zip(readers, replies, strict=True):
+            if left < 0:
+                reader.lost = True
+            else:
+                reader.heard(sent)
+        self.check()
+
+    def guard(self) -> None:
+        """See that nothing is started on leases that are over.
+
+        :raises EventQueueError: they are, or the server was away for as long
+        """
+        confirmed = min((reader.confirmed for reader in self.readers.values() if reader.registered), default=None)
+        if confirmed is None or clock.now() - confirmed < self.options.lease * 2 / 3:
+            return
+        if not self.pump.mending:
+            try:
+                self.verify()
+                return
+            except ServerConnectionError as error:
+                log.info("whether the leases hold cannot be asked: %s", error)
+        if clock.now() - confirmed >= self.options.lease:
+            self.fail(ServerConnectionError(
+                f"{self.endpoint.describe()} was away for longer than the lease; what this process held goes to others; the "
+                "connection is made anew."
+            ))  # fmt: skip
+            self.check()
+
+    def chores(self) -> None:
+        """Now and then: see to queues that nobody consumes."""
+        now = clock.now()
+        if now >= self.sweep_at and self.taker is not None and not self.pump.mending:
+            self.sweep_at = now + self.options.lease
+            self.post(self.routing.sweep(), self._swept)
+
+    def _swept(self, outcome: Any) -> None:
+        if isinstance(outcome, Exception):
+            log.warning("queues that nobody consumes were not seen to, that is tried again: %s", outcome)
+            return
+        if outcome.again >= 0:
+            self.sweep_at = clock.now() + max(outcome.again / 1000, SOONEST_SWEEP)
+        for name in outcome.dead:
+            self.relay.look_at(name, self.verbs(name))
+        if outcome.dropped:
+            self.routes.forget_all()
