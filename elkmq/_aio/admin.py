@@ -90,7 +90,10 @@ class Administration:
         )
 
     async def pause(self) -> None:
-        """Hand out nothing, to nobody, until `resume`. Events still come in; what is in flight can be settled."""
+        """Hand out nothing, to nobody, until `resume`. Events still come in; what is in flight can be settled.
+
+        Consumers that wait just then hear of it one after the other, within milliseconds.
+        """
         await self.configure(paused=True)
 
     async def resume(self) -> None:

@@ -40,14 +40,13 @@ class Inbox:
             raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
         promise: Promise[TimestampedEvent] = Promise()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
         self._responses.expect(uuid, promise)
         try:
             if self._reader is None or self._reader.done():
                 self._waiter = self._waiter or self._session.waiter()
                 self._reader = loop.create_task(self._read(self._waiter), name="elkmq-responses")
             await send()
-            return await promise.wait(max(0.0, deadline - loop.time()))
+            return await promise.wait(timeout)  # from now on: the server has counted since it accepted it
         finally:
             self._responses.waiting.pop(uuid, None)
 

@@ -89,7 +89,10 @@ class Administration:
         return QueueSettings.read(pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes})))
 
     def pause(self) -> None:
-        """Hand out nothing, to nobody, until `resume`. Events still come in; what is in flight can be settled."""
+        """Hand out nothing, to nobody, until `resume`. Events still come in; what is in flight can be settled.
+
+        Consumers that wait just then hear of it one after the other, within milliseconds.
+        """
         self.configure(paused=True)
 
     def resume(self) -> None:

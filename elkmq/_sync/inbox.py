@@ -61,13 +61,13 @@ class Inbox:
         if self._closed:
             raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
         place = _Place()
-        deadline = time.monotonic() + timeout
         self._responses.expect(uuid, place)
         reader = self._reading.acquire(blocking=False)
         try:
             if reader:
                 self._post(timeout)
             send()
+            deadline = time.monotonic() + timeout  # from now on: the server has counted since it accepted it
             while (found := place.outcome()) is None:
                 left = deadline - time.monotonic()
                 if left <= 0:

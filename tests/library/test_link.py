@@ -60,7 +60,9 @@ async def test_more_calls_than_may_be_outstanding_in_one_go(driver, fast_url, na
 
 async def test_an_error_reply_says_what_was_tried_and_what_became_of_it(driver, fast_url, name):
     async with driver() as d:
-        with pytest.raises(ServerError, match="could not count the hits: .*; the server did not carry it out") as caught:
+        with pytest.raises(
+            ServerError, match="could not count the hits: .*; the server did not carry it out"
+        ) as caught:
             await d.channel(fast_url).run(command("INCR", name, "too", "many", parse=int, doing="count the hits"))
     assert caught.value.__cause__ is not None
 
@@ -142,7 +144,9 @@ async def test_posted_calls_survive_a_script_flush_in_order(driver, make_server,
 
 
 async def test_a_server_that_lets_no_script_be_loaded_is_named_as_such(driver, make_server):
-    server = make_server(acl=["user app on >secret ~* +@all -script", "user default on nopass ~* +@all"], user=("app", "secret"))
+    server = make_server(
+        acl=["user app on >secret ~* +@all -script", "user default on nopass ~* +@all"], user=("app", "secret")
+    )
     async with driver() as d:
         channel = d.channel(server.url)
         with pytest.raises(EventQueueError, match="ACL") as caught:
