@@ -17,6 +17,9 @@ T = TypeVar("T")
 BATCH = 500
 """Events per script: an enqueue of more is split, each part accepted whole or not at all. Bounds how long a script runs."""
 
+MOST_TEXT = 16 * 1024 * 1024
+"""Characters of payload after which a batch is split too: a server takes 1 GB from a client at once, if that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -110,12 +113,15 @@ def read_headers(data: bytes | None) -> dict[str, Any]:
 
 
 def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
-    """Split into lists of ``size`` at most."""
+    """Split into lists of ``size`` at most; lists of events are shorter where their payloads are large."""
     batch: list[T] = []
+    text = 0
     for item in items:
         batch.append(item)
-        if len(batch) == size:
+        payload = getattr(item.event if isinstance(item, Send) else item, "payload", None)
+        text += len(payload) if isinstance(payload, str) else 0
+        if len(batch) == size or text > MOST_TEXT:
             yield batch
-            batch = []
+            batch, text = [], 0
     if batch:
         yield batch

@@ -184,7 +184,7 @@ async def test_a_delay_is_kept_to_a_tenth_of_a_second(library, server_url, name,
 async def test_a_paused_queue_hands_out_nothing_and_goes_on_at_once(library, server, name):
     async with library() as lib:
         queue, other = lib.queue(name, server.url), lib.queue(name, server.url)
-        async with await queue.consumer() as consumer:
+        async with await queue.consumer(prefetch=1) as consumer:
             assert await consumer.get(0) is None
             waiting = asyncio.ensure_future(consumer.get(20))
             dequeuing = asyncio.ensure_future(queue.dequeue_blocking(20))
