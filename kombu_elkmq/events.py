@@ -18,6 +18,9 @@ from kombu_elkmq.headers import uuid_text
 IS_EVENT = "elkmq_event"
 """Header that tells a task made of an event: its timeout in seconds."""
 
+ASKED = "elkmq_asked"
+"""Header with the server's milliseconds at which the event was accepted."""
+
 REPLY_INBOX = "elkmq_reply_to"
 """Header with the inbox in which the response is awaited, where the event names one."""
 
@@ -35,7 +38,7 @@ def as_task(event: ServiceEvent, fields: Mapping[bytes, bytes], timestamp: int, 
         "group": None, "group_index": None, "retries": 0, "timelimit": [event.timeout, None], "root_id": task_id,
         "parent_id": None, "argsrepr": repr(tuple(args)), "kwargsrepr": repr(kwargs), "origin": None,
         "ignore_result": False, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
-        IS_EVENT: event.timeout,
+        IS_EVENT: event.timeout, ASKED: timestamp,
     }  # fmt: skip
     if b"reply_to" in fields:
         headers[REPLY_INBOX] = fields[b"reply_to"].decode()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
 from typing import Any
 
 from kombu.transport import base
 
-from kombu_elkmq import errors, urls
+from kombu_elkmq import errors, responses, urls
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.loop import Loop
 from kombu_elkmq.session import Session
@@ -117,3 +118,8 @@ class SecureTransport(Transport):
     """ElkMQ over TLS."""
 
     tls = True
+
+
+# A worker loads this before it forks its pool, and opens its connection after that; the tasks' results are in the children.
+if "celery" in sys.modules:
+    responses.answer_events()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from celery import chain, chord, group, signature
 from celery.exceptions import TaskRevokedError
 
+from elkmq import EventQueue, ServiceEvent, TimeoutExpired
 from tests.celery.conftest import Site
 from tests.waiting import eventually
 
@@ -146,3 +148,19 @@ def test_nothing_is_left_behind_by_readers_that_went(make_site: Callable[..., Si
     site.app.close()
     streams = {key.decode() for key in site.server.client().keys("*(event_stream*") if key[:7] != b"celery("}
     assert {name for name in streams if "pidbox" in name or "celeryev" in name} == set()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_plain_event_runs_as_a_task_and_is_answered(make_site: Callable[..., Site], pool: str) -> None:
+    site = make_site()
+    site.worker(pool=pool)
+    with EventQueue("celery", site.server.url) as queue:
+        answer = queue.await_response(ServiceEvent(20, "tests.celery.app.add", "[2, 3]"))
+        assert json.loads(answer.event.payload or "") == 5
+        answer = queue.await_response(ServiceEvent(20, "tests.celery.app.mark", '{"text": "é"}'))
+        assert json.loads(answer.event.payload or "") == "é"
+        late = ServiceEvent(1, "tests.celery.app.mark", '["slow", 5]')
+        with pytest.raises(TimeoutExpired):
+            queue.await_response(late)
+        queue.enqueue(ServiceEvent(20, "tests.celery.app.mark", '{"kwargs": {"text": "told"}}'))
+        site.wait_for("done told")
