@@ -48,6 +48,8 @@ class Publisher:
         :raises EventQueueError: nothing was published, or it is not known whether it was
         """
         session = self._session
+        if len(messages) == 1 and not _uncertain and not messages[0][1]:
+            return [self._straight(messages[0][0], messages[0][2])]
         ids = [self._unique_id(message, exchange, key) for message, exchange, key, _ in messages]
         for _ in range(ATTEMPTS):
             routed, queues, versions, events = self._routed(messages, ids)
@@ -74,6 +76,17 @@ class Publisher:
         raise ServerError(
             "could not publish the message: its route changed again and again; nothing was published; try again in a moment."
         )
+
+    def _straight(self, message: codec.Outgoing, queue: str) -> bool:
+        """One message to the queue its routing key names, as most are; whether it went there."""
+        unique = self._unique_id(message, "", queue)
+        session = self._session
+        try:
+            receipts = session.run(session.routing.enqueue(queue, (self._event(message, "", queue, queue, unique),)))
+        except ServerConnectionError:
+            self._remember([(message, "", queue, False)], [unique])
+            raise
+        return receipts[0] != b"~"
 
     def _routed(
         self, messages: list[tuple[codec.Outgoing, str, str, bool]], ids: list[str]
