@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 
 import pytest
 
-from elkmq._core.call import Call, command
+from elkmq._core.call import Call, Script, command
 from elkmq._core.sending import raise_first
 from elkmq.errors import (
     EventQueueError,
@@ -152,6 +153,15 @@ async def test_a_server_that_lets_no_script_be_loaded_is_named_as_such(driver, m
         with pytest.raises(EventQueueError, match="ACL") as caught:
             await channel.run(evalsha(COUNT, "key"))
         assert "secret" not in str(caught.value)
+        assert await channel.run(ping()) == "PONG"
+
+
+async def test_a_script_that_stays_unknown_ends_in_an_error(driver, fast_url, name):
+    call = Call(int, ("EVALSHA", "0" * 40, 1, name), Script("other", "return 1", "0" * 40))
+    async with driver() as d:
+        channel = d.channel(fast_url)
+        with pytest.raises(ServerError, match="(?i)no matching script"):
+            await asyncio.wait_for(asyncio.ensure_future(channel.run(call)), 5)
         assert await channel.run(ping()) == "PONG"
 
 
@@ -361,14 +371,18 @@ def test_a_thread_that_finds_all_connections_in_use_waits_its_turn(fast_url):
     pool.close()
 
 
-def test_a_call_of_a_channel_may_block_the_server_longer_than_the_socket_timeout(fast_url, name):
-    from elkmq._endpoint import Endpoint
-    from elkmq._sync.link import Channel
-
-    channel = Channel(Endpoint.from_url(fast_url, socket_timeout=0.2))
-    assert channel.run(pop(name, 0.5)) is None
-    assert channel.run(ping()) == "PONG"
-    channel.close()
+async def test_a_call_of_a_channel_may_block_the_server_longer_than_the_socket_timeout(driver, make_server, name):
+    server = make_server()
+    async with driver() as d:
+        channel = d.channel(server.url, socket_timeout=0.2, retry_for=0.2)
+        assert await channel.run(pop(name, 0.6)) is None
+        assert await channel.run(ping()) == "PONG"
+        server.pause()  # and the next call has the usual time
+        begun = time.monotonic()
+        with pytest.raises(ServerConnectionError):
+            await channel.run(ping())
+        assert time.monotonic() - begun < 0.8
+        server.resume()
 
 
 def test_calls_are_small():

@@ -242,6 +242,20 @@ async def test_a_wait_can_be_cancelled_while_there_is_no_connection(driver, make
         assert await waiter.wait(pop(name, 0.05)) is None
 
 
+async def test_a_wait_can_be_cancelled_while_nobody_listens(driver, make_server, name):
+    server = make_server()
+    async with driver() as d:
+        waiter = d.waiter(server.url)
+        await waiter.wait(pop(name, 0.05))
+        server.stop()
+        waiting = asyncio.ensure_future(waiter.wait(pop(name, 30)))
+        await eventually_async(lambda: _soon(not waiter.connected), why="the end of the server to be noticed")
+        waiter.cancel()
+        assert await asyncio.wait_for(waiting, 2) is None
+        server.start()
+        assert await waiter.wait(pop(name, 0.05)) is None
+
+
 # -- servers
 
 
