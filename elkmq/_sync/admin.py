@@ -58,8 +58,10 @@ class Administration:
         ``hold``: seconds a claim lasts that nobody finishes, longer than the effect can take. ``keep``: seconds the result
         is remembered, longer than the event can come back.
         """
-        if not isinstance(key, str) or not key or len(key) > 1024:
-            raise InvalidOption(f"key is {str(key)[:40]!r}; nothing was claimed; give text of 1 to 1024 characters.")
+        if not isinstance(key, str) or not 0 < len(key) <= 1024 or not key.isprintable():
+            raise InvalidOption(
+                f"key is {str(key)[:40]!r}; nothing was claimed; give printable text of 1 to 1024 characters."
+            )
         return Once(self._session, key, hold, keep)
 
     def stats(self) -> QueueStats:
