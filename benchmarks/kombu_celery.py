@@ -1,6 +1,6 @@
 """A Celery worker on elkmq:// beside one on redis://, in turns on one server: no-op tasks a second, idle cost, round trip.
 
-    python benchmarks/kombu_celery.py [--tasks 2000] [--rounds 3] [--pools prefork,solo,late]
+python benchmarks/kombu_celery.py [--tasks 2000] [--rounds 3] [--pools prefork,solo,late]
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def noop(mark=None):
 class Run:
     """One worker on one of the two brokers."""
 
-    def __init__(self, server: Server, scheme: str, stack: ExitStack, *, pool: str, late: bool, results: bool = False) -> None:
+    def __init__(
+        self, server: Server, scheme: str, stack: ExitStack, *, pool: str, late: bool, results: bool = False
+    ) -> None:
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (self.folder / "benchmark_app.py").write_text(APP)
         self.record = self.folder / "record"
@@ -60,7 +62,20 @@ class Run:
         self.app = Celery("app", broker=broker, backend=backend, set_as_current=False)
         self.app.conf.update(conf)
         stack.callback(self.app.close)
-        self.command = [sys.executable, "-m", "celery", "-A", "benchmark_app", "worker", "-P", pool, "-c", "2", "-l", "WARNING"]
+        self.command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "benchmark_app",
+            "worker",
+            "-P",
+            pool,
+            "-c",
+            "2",
+            "-l",
+            "WARNING",
+        ]
         self.command += ["--without-gossip", "--without-mingle"] if not results else []
         self.stack = stack
 
@@ -71,7 +86,11 @@ class Run:
     def marks(self) -> dict[str, float]:
         if not self.record.exists():
             return {}
-        return {line.split()[0]: float(line.split()[1]) for line in self.record.read_text().splitlines() if line.count(" ") == 1}
+        return {
+            line.split()[0]: float(line.split()[1])
+            for line in self.record.read_text().splitlines()
+            if line.count(" ") == 1
+        }
 
 
 def rate(server: Server, scheme: str, tasks: int, pool: str, late: bool) -> float:
@@ -124,9 +143,14 @@ def main() -> None:
         print(f"{server.binary.label:34} {'elkmq://':>9} {'redis://':>9}        ratio")
         for kind in args.pools.split(","):
             pool, late = ("prefork", True) if kind == "late" else (kind, False)
-            found = {scheme: [rate(server, scheme, args.tasks, pool, late) for _ in range(args.rounds)] for scheme in ("elkmq", "redis")}
+            found = {
+                scheme: [rate(server, scheme, args.tasks, pool, late) for _ in range(args.rounds)]
+                for scheme in ("elkmq", "redis")
+            }
             ours, theirs = statistics.median(found["elkmq"]), statistics.median(found["redis"])
-            print(f"{'no-op tasks a second, ' + kind:34} {ours:9.0f} {theirs:9.0f}      {ours / theirs:6.2f}", flush=True)
+            print(
+                f"{'no-op tasks a second, ' + kind:34} {ours:9.0f} {theirs:9.0f}      {ours / theirs:6.2f}", flush=True
+            )
         ours, theirs = round_trip(server, "elkmq") * 1e3, round_trip(server, "redis") * 1e3
         print(f"{'delay().get(), median':34} {ours:9.2f} {theirs:9.2f} ms   {ours / theirs:6.2f}", flush=True)
         ours, theirs = idle(server, "elkmq")[0], idle(server, "redis")[0]

@@ -9,7 +9,7 @@ loop and on the event loop, the latency of an idle consumer, commands at the ser
 from __future__ import annotations
 
 import argparse
-import socket
+import contextlib
 import statistics
 import sys
 import time
@@ -39,7 +39,9 @@ class Side:
         self.redis = redis.Redis(unix_socket_path=server.socket, db=db)
         # Kombu's redis:// has no unix sockets in the same form.
         path = server.socket
-        self.url = f"{scheme}+socket://{path}?virtual_host={db}" if scheme == "redis" else f"{scheme}+socket://{path}?db={db}"
+        self.url = (
+            f"{scheme}+socket://{path}?virtual_host={db}" if scheme == "redis" else f"{scheme}+socket://{path}?db={db}"
+        )
 
     def open(self) -> Connection:
         return Connection(self.url)
@@ -144,10 +146,8 @@ def latency(side: Side, n: int) -> list[float]:
         consumer.consume()
         producer = writer.Producer()
         for _ in range(n):
-            try:
+            with contextlib.suppress(TimeoutError):
                 reader.drain_events(timeout=0.005)
-            except socket.timeout:
-                pass
             started = time.perf_counter()
             producer.publish(BODY, routing_key="q")
             before = len(times)
@@ -198,7 +198,9 @@ def memory(side: Side, n: int) -> float:
     return (side.redis.info("memory")["used_memory"] - before) / n
 
 
-def compare(label: str, sides: list[Side], measure: Callable[[Side], float], rounds: int, *, unit: str = "µs", by: float = 1e6) -> None:
+def compare(
+    label: str, sides: list[Side], measure: Callable[[Side], float], rounds: int, *, unit: str = "µs", by: float = 1e6
+) -> None:
     found: dict[str, list[float]] = {side.name: [] for side in sides}
     for _ in range(rounds):
         for side in sides:
