@@ -29,6 +29,18 @@ def test_only_the_owner_s_acks_count(q: Rig):
     assert (stats.completed, stats.in_flight) == (2, 2)
 
 
+def test_another_s_delivery_between_one_s_own_is_not_acked_with_them(q: Rig):
+    """A look at the range finds as many as were named, but not the ones that were named."""
+    q.put(*(outgoing() for _ in range(4)))
+    q.open("c", "d")
+    first = q.take("c", 2)
+    (theirs,) = q.take("d", 1)
+    (last,) = q.take("c", 1)
+    assert q.settle("c", [first[0], theirs, last]) == {1}
+    assert q.settle("d", [theirs]) == frozenset()
+    assert q.run(q.verbs.recover("c", [], 10)) == [first[1]]
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 1500, 9000])
 def test_any_number_at_once_in_any_order(q: Rig, n: int):
     q.open("c")
@@ -154,6 +166,15 @@ def test_completed_events_are_kept_where_the_queue_says_so(q: Rig):
     log = q.run(q.verbs.event_log("-", "+", 10))
     assert bodies(log) == bodies(mine)
     assert [entry.fields[b"entry"] for entry in log] == [entry.id for entry in mine]
+
+
+def test_a_completion_with_what_follows_is_kept_too(q: Rig):
+    q.configure(retention_count=1000)
+    mine, _ = two_consumers(q)
+    call = q.verbs.complete("c", named(mine)[0], keep=True, events=[(q.keys, outgoing())])
+    q.run(call)
+    q.run(call)
+    assert bodies(q.run(q.verbs.event_log("-", "+", 10))) == bodies(mine[:1])
 
 
 def test_the_log_keeps_about_as_many_as_the_queue_says(q: Rig):
