@@ -114,7 +114,7 @@ class Options:
     dedupe_window: float = 120.0
     """How long an event's unique id is remembered, so that enqueueing it again adds nothing; 0: not at all. To 86400."""
     delivery_limit: int = 20
-    """Failures after which a delivery becomes a dead letter, where the queue has no limit of its own (RabbitMQ's
+    """A delivery that failed more often becomes a dead letter, where the queue has no limit of its own (RabbitMQ's
     default for quorum queues since 4.0); 0: none."""
     global_keyprefix: str = ""
     """What every key starts with (Kombu's name for it)."""
@@ -153,7 +153,7 @@ class QueueSettings:
     ttl: Seconds | None = None
     """Time to live of every event, from its enqueue; default: for ever. An event's own ttl can only be shorter."""
     delivery_limit: int | None = None
-    """Failures after which a delivery becomes a dead letter; default: the consumer's option. 0: no limit."""
+    """A delivery that failed more often becomes a dead letter; default: the consumer's option. 0: no limit."""
     retention_count: int | None = None
     """Completed events kept in the event log, about; default: none unless ``retention`` is set."""
     retention: Seconds | None = None
