@@ -340,7 +340,9 @@ class Line:
             self._settle(sending, self._surrender(sending))
 
     def _surrender(self, sending: Sending[Any]) -> EventQueueError:
-        return surrender(sending, self._error or closed(), self.endpoint.describe())
+        # What broke it is the closing, then, however it looked to whoever was reading.
+        error = closed() if self._closed else self._error or closed()
+        return surrender(sending, error, self.endpoint.describe())
 
     def _forget(self, sendings: Sequence[Sending[Any]]) -> None:
         """Take back what was not written, and what would be sent once more: its caller was cancelled."""

@@ -18,6 +18,9 @@ Delivered = tuple[bytes, bytes]
 """(lane, id): what names a delivery."""
 
 
+_COMPLETED = "it is not known whether it was completed; if not, nothing was sent and it is handed out again"
+
+
 class Claim(NamedTuple):
     """The reply of claim.lua: claimed | done | busy, with the result or the milliseconds that the other claim holds."""
 
@@ -36,29 +39,100 @@ class Verbs:
         self.delivery_limit = delivery_limit
         self.counting = int(counting)
         main = (keys.lane(0),)
-        self._enqueue: Prepared[list[Receipt]] = Prepared("enqueue", main, read.receipts)
-        self._join: Prepared[bool] = Prepared("join", main, bool)
-        self._enqueue_plain: Prepared[list[Receipt]] = Prepared("enqueue_plain", main, read.receipts)
-        self._open: Prepared[tuple[int, bytes | None]] = Prepared("open", main, tuple)
-        self._take: Prepared[Taken] = Prepared("take", main, read.taken)
-        self._settle: Prepared[frozenset[int]] = Prepared("settle", main, read.refused)
-        self._requeue: Prepared[list[str]] = Prepared("requeue", main, read.outcomes)
-        self._reject: Prepared[list[str]] = Prepared("reject", main, read.outcomes)
+        self._enqueue: Prepared[list[Receipt]] = Prepared(
+            "enqueue",
+            main,
+            read.receipts,
+            doing="enqueue",
+            fate="it is not known whether the event is in the queue; enqueued again, the same event is added once",
+        )
+        self._join: Prepared[bool] = Prepared("join", main, bool, doing="look at the queue")
+        self._enqueue_plain: Prepared[list[Receipt]] = Prepared(
+            "enqueue_plain",
+            main,
+            read.receipts,
+            doing="enqueue",
+            fate="it is not known whether the event is in the queue; enqueued again, the same event is added once",
+        )
+        self._open: Prepared[tuple[int, bytes | None]] = Prepared("open", main, tuple, doing="register the consumer")
+        self._take: Prepared[Taken] = Prepared(
+            "take", main, read.taken, doing="take events", fate="what was handed out comes back"
+        )
+        self._settle: Prepared[frozenset[int]] = Prepared(
+            "settle",
+            main,
+            read.refused,
+            doing="acknowledge",
+            fate="it is not known whether the event was completed; if not, it is handed out again",
+        )
+        self._requeue: Prepared[list[str]] = Prepared(
+            "requeue",
+            main,
+            read.outcomes,
+            doing="send the event back",
+            fate="it is not known whether it was sent back; if not, it is handed out again",
+        )
+        self._reject: Prepared[list[str]] = Prepared(
+            "reject",
+            main,
+            read.outcomes,
+            doing="reject the event",
+            fate="it is not known whether it is a dead letter; if not, it is handed out again",
+        )
         self._start: Prepared[bool] = Prepared("start", main, bool)
-        self._tend: Prepared[Tended] = Prepared("tend", main, read.tended)
-        self._recover: Prepared[list[Entry]] = Prepared("recover", main, read.entries)
-        self._leave: Prepared[int] = Prepared("leave", main, int)
-        self._dequeue: Prepared[Taken] = Prepared("dequeue", main, read.dequeued, retry=False)
+        self._tend: Prepared[Tended] = Prepared(
+            "tend", main, read.tended, doing="renew the lease", fate="what was handed out comes back"
+        )
+        self._recover: Prepared[list[Entry]] = Prepared(
+            "recover", main, read.entries, doing="ask for what was handed out", fate="what was handed out comes back"
+        )
+        self._leave: Prepared[int] = Prepared(
+            "leave", main, int, doing="hand back deliveries", fate="they come back when the lease is over"
+        )
+        self._dequeue: Prepared[Taken] = Prepared(
+            "dequeue",
+            main,
+            read.dequeued,
+            retry=False,
+            doing="dequeue",
+            fate="if an event was handed out just then, it is gone",
+        )
         self._bury: Prepared[int] = Prepared("bury", main, int, retry=False)
-        self._respond: Prepared[tuple[str, int]] = Prepared("respond", main, _responded)
+        self._respond: Prepared[tuple[str, int]] = Prepared(
+            "respond",
+            main,
+            _responded,
+            doing="send the response",
+            fate="it is not known whether it was sent; sent again, it is sent once",
+        )
         self._keep_response: Prepared[int] = Prepared("keep_response", main, int)
-        self._purge: Prepared[tuple[int, bool]] = Prepared("purge", main, lambda r: (r[0], r[1] == 1))
-        self._configure: Prepared[dict[str, str]] = Prepared("configure", main, read.settings)
-        self._stats: Prepared[list[Any]] = Prepared("stats", main, list)
-        self._revive: Prepared[list[bytes]] = Prepared("revive", main, list)
-        self._drop: Prepared[int] = Prepared("drop", main, int)
-        self._claim: Prepared[Claim] = Prepared("claim", main, _claim)
-        self._finish: Prepared[bool] = Prepared("finish", main, bool)
+        self._purge: Prepared[tuple[int, bool]] = Prepared(
+            "purge",
+            main,
+            lambda r: (r[0], r[1] == 1),
+            doing="purge the queue",
+            fate="some events may have been removed",
+        )
+        self._configure: Prepared[dict[str, str]] = Prepared(
+            "configure",
+            main,
+            read.settings,
+            doing="look at the settings",
+            fate="it is not known whether they were changed",
+        )
+        self._stats: Prepared[list[Any]] = Prepared("stats", main, list, doing="look at the queue")
+        self._revive: Prepared[list[bytes]] = Prepared(
+            "revive", main, list, doing="send dead letters back to work", fate="some may have been sent back"
+        )
+        self._drop: Prepared[int] = Prepared(
+            "drop", main, int, doing="delete the queue", fate="it is not known whether it was deleted"
+        )
+        self._claim: Prepared[Claim] = Prepared(
+            "claim", main, _claim, doing="claim the effect", fate="it may be claimed until its time is over"
+        )
+        self._finish: Prepared[bool] = Prepared(
+            "finish", main, bool, doing="record the effect", fate="it is not known whether it was recorded"
+        )
 
     def join(self) -> Call[bool]:
         """The first contact with the queue; whether it is new."""
@@ -164,7 +238,7 @@ class Verbs:
                     keys.append(lane)
                 args.append(keys.index(lane) + 1)
             args += event.arguments()
-        return Prepared("complete", tuple(keys), read.completed)(*args)
+        return Prepared("complete", tuple(keys), read.completed, doing="complete the event", fate=_COMPLETED)(*args)
 
     def start(self, consumer: str, delivered: Delivered) -> Call[bool]:
         """Note that the handler of an entry that failed before is about to start; False: it is not ours any more."""

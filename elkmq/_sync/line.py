@@ -331,4 +331,6 @@ class Line:
         self._again.clear()
 
     def _surrender(self, sending: Sending[Any]) -> EventQueueError:
-        return surrender(sending, self._error or closed(), self.endpoint.describe())
+        # What broke it is the closing, then, however it looked to whoever was reading.
+        error = closed() if self._closed else self._error or closed()
+        return surrender(sending, error, self.endpoint.describe())
