@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable
 
 import redis
@@ -161,7 +160,13 @@ def round_trips(url: str, bare: redis.Redis, n: int) -> Figure:
     value = statistics.median(ratios)
     queue.delete()
     queue.close()
-    return Figure("request to response, two processes, p50 in bare round trips", value, "<= 4", value <= 4, f"{min(ratios):.2f}–{max(ratios):.2f}")
+    return Figure(
+        "request to response, two processes, p50 in bare round trips",
+        value,
+        "<= 4",
+        value <= 4,
+        f"{min(ratios):.2f} to {max(ratios):.2f}",
+    )
 
 
 def _each(work: Callable[[], object], n: int) -> list[float]:
@@ -190,7 +195,12 @@ def depth(url: str, deep: int, shallow: int) -> Figure:
             queue.enqueue_many(fresh(500))
             queue.enqueue_many(fresh(500))
 
-    figure = _slowdown(f"receive + ack at depth {deep:,}, in times of depth {shallow:,}", lambda: take(deep), lambda: take(shallow), refill)
+    figure = _slowdown(
+        f"receive + ack at depth {deep:,}, in times of depth {shallow:,}",
+        lambda: take(deep),
+        lambda: take(shallow),
+        refill,
+    )
     for queue in queues.values():
         queue.delete()
         queue.close()
@@ -212,7 +222,12 @@ def in_flight(url: str, held: int) -> Figure:
         for _ in range(10):
             queue.ack_many(queue.receive_many(100))
 
-    figure = _slowdown(f"receive + ack with {held:,} in flight, in times of none", lambda: take(queues[0]), lambda: take(queues[1]), refill)
+    figure = _slowdown(
+        f"receive + ack with {held:,} in flight, in times of none",
+        lambda: take(queues[0]),
+        lambda: take(queues[1]),
+        refill,
+    )
     del holding
     for queue in queues:
         queue.delete()
@@ -232,7 +247,7 @@ def _slowdown(what: str, loaded: Callable[[], None], plain: Callable[[], None], 
         if n:
             ratios.append(took[loaded] / took[plain])
     value = statistics.median(ratios)
-    return Figure(what, value, "<= 1.1", value <= 1.1, f"{min(ratios):.2f}–{max(ratios):.2f}")
+    return Figure(what, value, "<= 1.1", value <= 1.1, f"{min(ratios):.2f} to {max(ratios):.2f}")
 
 
 def memory(url: str, bare: redis.Redis, n: int) -> list[Figure]:
@@ -252,7 +267,13 @@ def memory(url: str, bare: redis.Redis, n: int) -> list[Figure]:
     queue.close()
     bare.delete(stream)
     return [
-        Figure("memory per event of 100 bytes, in times of bare XADD", value, "<= 1.3", value <= 1.3, f"{mine / n:.0f} B, {theirs / n:.0f} B"),
+        Figure(
+            "memory per event of 100 bytes, in times of bare XADD",
+            value,
+            "<= 1.3",
+            value <= 1.3,
+            f"{mine / n:.0f} B, {theirs / n:.0f} B",
+        ),
         Figure("memory per dedupe mark, bytes, for 120 s", mark, "none", True),
     ]
 
@@ -284,15 +305,25 @@ async def main(name, url, n):
         await client.delete()
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
-    out = subprocess.run([sys.executable, "-c", code, name("many"), url, str(n)], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code, name("many"), url, str(n)], capture_output=True, text=True, check=True
+    ).stdout
     took, clients = out.split()
-    return Figure(f"{n:,} requests awaited at once: connections of both sides", float(clients), "<= 12", float(clients) <= 12, f"{n / float(took):,.0f} requests/s, client and service in one process")
+    return Figure(
+        f"{n:,} requests awaited at once: connections of both sides",
+        float(clients),
+        "<= 12",
+        float(clients) <= 12,
+        f"{n / float(took):,.0f} requests/s, client and service in one process",
+    )
 
 
 def imports() -> Figure:
     code = "import sys, redis; before = set(sys.modules); import elkmq; print(*{m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names) - {'elkmq', 'redis', 'hiredis'})"
     extra = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    return Figure("modules that `import elkmq` brings beyond redis-py and stdlib", len(extra), "0", not extra, " ".join(extra))
+    return Figure(
+        "modules that `import elkmq` brings beyond redis-py and stdlib", len(extra), "0", not extra, " ".join(extra)
+    )
 
 
 def main() -> None:

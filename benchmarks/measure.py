@@ -51,7 +51,7 @@ def speed(what: str, ours: Callable[[], object], peer: Callable[[], object], goa
         theirs.append(took[peer])
         ratios.append(took[peer] / took[ours])
     value = statistics.median(ratios)
-    detail = f"ours {statistics.median(mine) * 1e3:.1f} ms, peer {statistics.median(theirs) * 1e3:.1f} ms, {min(ratios):.2f}–{max(ratios):.2f}"
+    detail = f"ours {statistics.median(mine) * 1e3:.1f} ms, peer {statistics.median(theirs) * 1e3:.1f} ms, {min(ratios):.2f} to {max(ratios):.2f}"
     return Figure(what, value, f">= {goal:g}", value >= goal, detail)
 
 

@@ -30,7 +30,9 @@ def examples() -> list[tuple[str, str, str | None]]:
 
 
 @pytest.mark.parametrize(("source", "expected"), [pytest.param(s, e, id=name) for name, s, e in examples()])
-def test_an_example_runs_as_it_stands(source: str, expected: str | None, name: str, fast_url: str, make_program) -> None:
+def test_an_example_runs_as_it_stands(
+    source: str, expected: str | None, name: str, fast_url: str, make_program
+) -> None:
     # Its queue gets a name of its own: examples share one server.
     queues = set(re.findall(r'EventQueue\("([^"]+)"', source))
     for queue in queues:
