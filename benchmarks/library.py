@@ -151,11 +151,12 @@ def round_trips(url: str, bare: redis.Redis, n: int) -> Figure:
         service.stdout.readline()
         for _ in range(20):
             queue.call("echo", PAYLOAD)
-        ratios = []
+        ratios, floors = [], []
         for _ in range(5):
             ours = statistics.median(_each(lambda: queue.call("echo", PAYLOAD), n))
             trip = statistics.median(_each(bare.ping, n))
             ratios.append(ours / trip)
+            floors.append(statistics.median(_bare_exchange(url, n)) / trip)
         service.terminate()
     value = statistics.median(ratios)
     queue.delete()
@@ -165,8 +166,34 @@ def round_trips(url: str, bare: redis.Redis, n: int) -> Figure:
         value,
         "<= 4",
         value <= 4,
-        f"{min(ratios):.2f} to {max(ratios):.2f}",
+        f"{min(ratios):.2f} to {max(ratios):.2f}; two bare lists and two bare processes: {statistics.median(floors):.2f}",
     )
+
+
+ECHO = """
+import sys, redis
+client = redis.Redis.from_url(sys.argv[1], protocol=2)
+print("ready", flush=True)
+while (item := client.blpop([sys.argv[2] + "-there"], 5)):
+    client.lpush(sys.argv[2] + "-back", item[1])
+"""
+
+
+def _bare_exchange(url: str, n: int) -> list[float]:
+    """The least that such an exchange costs through redis-py: LPUSH and BLPOP there and back, nothing kept or checked."""
+    stem = name("echo")
+    client = redis.Redis.from_url(url, protocol=2)
+
+    def exchange() -> None:
+        client.lpush(f"{stem}-there", PAYLOAD)
+        client.blpop([f"{stem}-back"], 5)
+
+    with subprocess.Popen([sys.executable, "-c", ECHO, url, stem], stdout=subprocess.PIPE, text=True) as echo:
+        assert echo.stdout is not None
+        echo.stdout.readline()
+        took = _each(exchange, n)
+        echo.terminate()
+    return took
 
 
 def _each(work: Callable[[], object], n: int) -> list[float]:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from elkmq._core.call import Call
-from elkmq._core.entry import Completed, Entry, Outgoing
+from elkmq._core.entry import Completed, Entry, Outgoing, refused_completion
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
 from elkmq.event import ServiceEvent, put_back
@@ -126,13 +126,9 @@ class Delivery:
         if wait:
             if await self._run(call):
                 self._refuse()
+            self._done()
         else:
-            try:
-                await self._consumer.post(call)
-            except BaseException:
-                self._settled = ""
-                raise
-        self._done()
+            await self._post(call)
 
     async def reject(self, error: str = "", *, reason: str = "rejected") -> None:
         """Give it up: into the dead letters, with the reason and the error's text. Raises: LeaseLost."""
@@ -153,14 +149,22 @@ class Delivery:
         call = self._consumer.verbs.requeue(self._name, [self._key], delay=span, failed=failed, error=as_text(error))
         return self._take_outcome(await self._run(call)) != "dead"
 
-    async def respond(self, action: str, payload: str | None = None) -> bool:
+    async def respond(self, action: str, payload: str | None = None, *, wait: bool = True) -> bool:
         """Complete it and send its response in one step: two responders can never both answer.
 
         Returns whether the response was sent; False: nobody waits for it any more, or nobody ever did. The event is
-        completed either way. Raises: LeaseLost, InvalidEvent.
+        completed either way. ``wait=False`` returns True when it is written to the socket; a refusal is then logged and
+        reported to the consumer's ``on_lost``, as with `ack`.
+
+        Raises: LeaseLost, InvalidEvent.
         """
         response = ServiceEvent.create_response(self.event, action, payload)
-        return (await self.complete(response=response)).response == "sent"
+        if wait:
+            return (await self.complete(response=response)).response == "sent"
+        if not self._again("completed"):
+            call: Call[Any] = self._completion(response.to_json(), [])
+            await self._post(replace(call, parse=refused_completion))
+        return True
 
     async def complete(
         self, *, response: ServiceEvent | None = None, events: Iterable[ServiceEvent | Send] = ()
@@ -178,18 +182,20 @@ class Delivery:
         json = b"" if response is None else checked(response).to_json()
         if self._again("completed"):
             return Completed("done", "", [])
-        call = self._consumer.verbs.complete(
+        reply = await self._run(self._completion(json, targets))
+        self._take_outcome([reply.outcome])
+        return reply
+
+    def _completion(self, response: bytes, events: list[tuple[QueueKeys | None, Outgoing]]) -> Call[Completed]:
+        return self._consumer.verbs.complete(
             self._name,
             self._key,
             keep=self._consumer.state.keep,
-            response=json,
+            response=response,
             request_uuid=str(self.event.uuid),
             timeout=self.event.timeout,
-            events=targets,
+            events=events,
         )
-        reply = await self._run(call)
-        self._take_outcome([reply.outcome])
-        return reply
 
     @property
     def _key(self) -> tuple[bytes, bytes]:
@@ -200,6 +206,14 @@ class Delivery:
         if keys is None:
             event = replace(event, fields=(*event.fields, "to", str(send.queue)))
         return keys, event
+
+    async def _post(self, call: Call[Any]) -> None:
+        try:
+            await self._consumer.post(call)
+        except BaseException:
+            self._settled = ""  # it may be tried again
+            raise
+        self._done()
 
     async def _run(self, call: Call[T]) -> T:
         try:

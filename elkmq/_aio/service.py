@@ -156,7 +156,7 @@ class Service:
             if delivery.ours and not delivery.awaited:
                 await delivery.ack(wait=False)
             else:
-                await delivery.complete(response=ServiceEvent.create_response(event, event.action, result))
+                await delivery.respond(event.action, result, wait=False)
         except LeaseLost as error:
             log.warning("%s", error)
         except EventQueueError as error:

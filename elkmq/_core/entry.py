@@ -141,6 +141,11 @@ def completed(raw: Sequence[Any]) -> Completed:
     return Completed(outcome.decode(), response.decode(), receipts(ids))
 
 
+def refused_completion(raw: Sequence[Any]) -> frozenset[int]:
+    """Read the reply of complete.lua as `refused` reads settle.lua's."""
+    return frozenset((0,)) if raw[0] == b"lost" else frozenset()
+
+
 def outcomes(raw: Sequence[bytes]) -> list[str]:
     """Read a list of outcomes by name."""
     return [r.decode() for r in raw]

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from elkmq._core.call import Call
-from elkmq._core.entry import Completed, Entry, Outgoing
+from elkmq._core.entry import Completed, Entry, Outgoing, refused_completion
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
 from elkmq.event import ServiceEvent, put_back
@@ -127,13 +127,9 @@ class Delivery:
         if wait:
             if self._run(call):
                 self._refuse()
+            self._done()
         else:
-            try:
-                self._consumer.post(call)
-            except BaseException:
-                self._settled = ""
-                raise
-        self._done()
+            self._post(call)
 
     def reject(self, error: str = "", *, reason: str = "rejected") -> None:
         """Give it up: into the dead letters, with the reason and the error's text. Raises: LeaseLost."""
@@ -154,14 +150,22 @@ class Delivery:
         call = self._consumer.verbs.requeue(self._name, [self._key], delay=span, failed=failed, error=as_text(error))
         return self._take_outcome(self._run(call)) != "dead"
 
-    def respond(self, action: str, payload: str | None = None) -> bool:
+    def respond(self, action: str, payload: str | None = None, *, wait: bool = True) -> bool:
         """Complete it and send its response in one step: two responders can never both answer.
 
         Returns whether the response was sent; False: nobody waits for it any more, or nobody ever did. The event is
-        completed either way. Raises: LeaseLost, InvalidEvent.
+        completed either way. ``wait=False`` returns True when it is written to the socket; a refusal is then logged and
+        reported to the consumer's ``on_lost``, as with `ack`.
+
+        Raises: LeaseLost, InvalidEvent.
         """
         response = ServiceEvent.create_response(self.event, action, payload)
-        return (self.complete(response=response)).response == "sent"
+        if wait:
+            return (self.complete(response=response)).response == "sent"
+        if not self._again("completed"):
+            call: Call[Any] = self._completion(response.to_json(), [])
+            self._post(replace(call, parse=refused_completion))
+        return True
 
     def complete(
         self, *, response: ServiceEvent | None = None, events: Iterable[ServiceEvent | Send] = ()
@@ -179,18 +183,20 @@ class Delivery:
         json = b"" if response is None else checked(response).to_json()
         if self._again("completed"):
             return Completed("done", "", [])
-        call = self._consumer.verbs.complete(
+        reply = self._run(self._completion(json, targets))
+        self._take_outcome([reply.outcome])
+        return reply
+
+    def _completion(self, response: bytes, events: list[tuple[QueueKeys | None, Outgoing]]) -> Call[Completed]:
+        return self._consumer.verbs.complete(
             self._name,
             self._key,
             keep=self._consumer.state.keep,
-            response=json,
+            response=response,
             request_uuid=str(self.event.uuid),
             timeout=self.event.timeout,
-            events=targets,
+            events=events,
         )
-        reply = self._run(call)
-        self._take_outcome([reply.outcome])
-        return reply
 
     @property
     def _key(self) -> tuple[bytes, bytes]:
@@ -201,6 +207,14 @@ class Delivery:
         if keys is None:
             event = replace(event, fields=(*event.fields, "to", str(send.queue)))
         return keys, event
+
+    def _post(self, call: Call[Any]) -> None:
+        try:
+            self._consumer.post(call)
+        except BaseException:
+            self._settled = ""  # it may be tried again
+            raise
+        self._done()
 
     def _run(self, call: Call[T]) -> T:
         try:

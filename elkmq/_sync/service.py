@@ -157,7 +157,7 @@ class Service:
             if delivery.ours and not delivery.awaited:
                 delivery.ack(wait=False)
             else:
-                delivery.complete(response=ServiceEvent.create_response(event, event.action, result))
+                delivery.respond(event.action, result, wait=False)
         except LeaseLost as error:
             log.warning("%s", error)
         except EventQueueError as error:

@@ -1,4 +1,4 @@
--- Plain events (no delay, main lane, nobody awaits a response) for a queue whose settings have no say: most of what there is. They
+-- Plain events (no delay, main lane) and requests for a queue whose settings have no say: most of what there is. They
 -- are served here, before the other includes are even defined: the functions of a script are made anew by each call.
 -- Returns their ids, or nil with nothing changed where the rest of enqueue.lua has to look.
 local function accept_plain()
@@ -7,7 +7,8 @@ local function accept_plain()
   prefix = prefix .. '(enqueued:'
   while i <= #ARGV do
     local unique = ARGV[i]
-    if ARGV[i + 1] ~= '0' or ARGV[i + 2] ~= '0' or ARGV[i + 3] ~= '' or seen[unique] then return nil end
+    if ARGV[i + 1] ~= '0' or ARGV[i + 2] ~= '0' or seen[unique] then return nil end
+    if ARGV[i + 3] ~= '' and ARGV[i + 9] ~= 'ttl' then return nil end
     seen[unique] = true
     at[#at + 1] = i
     names[#names + 1] = prefix .. unique .. ')'
@@ -29,7 +30,13 @@ local function accept_plain()
   local ids, window = {}, ARGV[1]
   for j, from in ipairs(at) do
     local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, from + 5, from + 4 + ARGV[from + 4]))
-    if window ~= '0' and ARGV[from] ~= '' then redis.call('SET', names[j + 1], id, 'PX', window) end
+    local value, keep = id, window
+    if ARGV[from + 3] ~= '' then
+      local ttl = ARGV[from + 10]
+      value = id .. '|' .. ARGV[from + 3] .. '|' .. string.format('%.0f', string.match(id, '^%d+') + ttl)
+      if ttl + 0 > window + 0 then keep = ttl end
+    end
+    if keep ~= '0' and ARGV[from] ~= '' then redis.call('SET', names[j + 1], value, 'PX', keep) end
     ids[j] = id
   end
   return ids
