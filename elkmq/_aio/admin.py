@@ -10,7 +10,7 @@ from typing import Any
 from elkmq._aio.dead import DeadLetters
 from elkmq._aio.effects import Once
 from elkmq._aio.session import Session
-from elkmq._core.entry import Entry
+from elkmq._core.entry import Entry, number
 from elkmq.errors import InvalidOption, JSONParseError
 from elkmq.event import ServiceEvent
 from elkmq.options import QueueSettings, Seconds
@@ -163,5 +163,5 @@ def _completed(entry: Entry) -> LogEntry:
     except (KeyError, JSONParseError):
         event = None
     id_ = entry.id.decode()
-    enqueued, failed = entry.fields.get(b"first", b"0"), entry.fields.get(b"failed", b"0")
-    return LogEntry(id_, int(id_.partition("-")[0]), int(enqueued), event, int(failed))
+    failed = number(entry.fields.get(b"failed"), 0)
+    return LogEntry(id_, int(id_.partition("-")[0]), number(entry.fields.get(b"first"), 0), event, failed)

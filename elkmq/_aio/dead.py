@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from elkmq._core.entry import Entry
+from elkmq._core.entry import Entry, number
 from elkmq._core.outgoing import batches
 from elkmq.errors import InvalidOption, JSONParseError
 from elkmq.event import ServiceEvent
@@ -114,9 +114,9 @@ def _read(entry: Entry) -> DeadLetter:
         event=event,
         reason=fields.get(b"reason", b"").decode(errors="replace"),
         error=fields.get(b"error", b"").decode(errors="replace"),
-        handed_out=int(fields.get(b"handed_out", b"0")),
-        failed=int(fields.get(b"failed", b"0")),
-        first=int(fields.get(b"first", b"0")),
-        died=int(fields.get(b"died", b"0")),
+        handed_out=number(fields.get(b"handed_out"), 0),
+        failed=number(fields.get(b"failed"), 0),
+        first=number(fields.get(b"first"), 0),
+        died=number(fields.get(b"died"), 0),
         raw=fields,
     )

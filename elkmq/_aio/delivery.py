@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from elkmq._core.call import Call
-from elkmq._core.entry import Completed, Entry, Outgoing, refused_completion
+from elkmq._core.entry import Completed, Entry, Outgoing, number, refused_completion
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
 from elkmq.event import ServiceEvent, put_back
@@ -57,7 +57,7 @@ class Delivery:
     def unique_id(self) -> str:
         """What the event is known by, whatever becomes of it: its ``dedupe_id``, else its uuid in hex."""
         unique = self._entry.fields.get(b"unique")
-        return unique.decode() if unique else f"{self.event.request_uuid:032x}"
+        return unique.decode(errors="replace") if unique else f"{self.event.request_uuid:032x}"
 
     @property
     def id(self) -> str:
@@ -67,12 +67,12 @@ class Delivery:
     @property
     def handed_out(self) -> int:
         """Times the event was handed out, this one included."""
-        return int(self._entry.fields.get(b"handed_out", b"0")) + 1
+        return number(self._entry.fields.get(b"handed_out"), 0) + 1
 
     @property
     def failed(self) -> int:
         """Times it failed before: its consumer died, or said so."""
-        return int(self._entry.fields.get(b"failed", b"0"))
+        return number(self._entry.fields.get(b"failed"), 0)
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Delivery:
     def priority(self) -> int:
         """The priority it was enqueued with."""
         lane = self._entry.lane
-        return int(self._entry.fields.get(b"priority", b"0") if lane == b"r" else lane)
+        return number(self._entry.fields.get(b"priority") if lane == b"r" else lane, 0)
 
     @property
     def awaited(self) -> bool:

@@ -8,6 +8,11 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 
+def number(value: bytes | None, otherwise: int) -> int:
+    """A field that should be a whole number, whoever wrote it; ``otherwise`` where it is absent or something else."""
+    return int(value) if value is not None and len(value) <= 16 and value.isdigit() else otherwise
+
+
 class Entry(NamedTuple):
     """One entry as the server handed it out. ``lane`` and ``id`` together name the delivery; fields are in lua/README.md."""
 
@@ -18,13 +23,13 @@ class Entry(NamedTuple):
     @property
     def timestamp(self) -> int:
         """Server milliseconds at which the event was first accepted."""
-        first = self.fields.get(b"first")
-        return int(first) if first else int(self.id.partition(b"-")[0])
+        return number(self.fields.get(b"first"), 0) or int(self.id.partition(b"-")[0])
 
     def deadline(self) -> int | None:
         """Server milliseconds at which its own time to live is over; None: it has none."""
         ttl = self.fields.get(b"ttl")
-        return None if ttl is None else self.timestamp + int(ttl)
+        span = -1 if ttl is None else number(ttl, -1)
+        return None if span < 0 else self.timestamp + span
 
 
 class Taken(NamedTuple):

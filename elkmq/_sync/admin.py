@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from elkmq._core.entry import Entry
+from elkmq._core.entry import Entry, number
 from elkmq._sync.dead import DeadLetters
 from elkmq._sync.effects import Once
 from elkmq._sync.session import Session
@@ -162,5 +162,5 @@ def _completed(entry: Entry) -> LogEntry:
     except (KeyError, JSONParseError):
         event = None
     id_ = entry.id.decode()
-    enqueued, failed = entry.fields.get(b"first", b"0"), entry.fields.get(b"failed", b"0")
-    return LogEntry(id_, int(id_.partition("-")[0]), int(enqueued), event, int(failed))
+    failed = number(entry.fields.get(b"failed"), 0)
+    return LogEntry(id_, int(id_.partition("-")[0]), number(entry.fields.get(b"first"), 0), event, failed)
