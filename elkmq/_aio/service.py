@@ -11,7 +11,7 @@ from elkmq._aio._concurrency import Flag, Workers, outcome, stop_signals, to_be_
 from elkmq._aio.consumer import Consumer
 from elkmq._aio.delivery import Delivery
 from elkmq._aio.queue import EventQueue
-from elkmq._core.serving import FAILURE, Reject, Retry, backoff, failure
+from elkmq._core.serving import FAILURE, Reject, Retry, backoff, failure, trace
 from elkmq.errors import (
     EventQueueError,
     InvalidOption,
@@ -179,12 +179,12 @@ class Service:
             if isinstance(error, Retry):
                 await delivery.requeue(delay=error.delay, failed=error.failed, error=text)
             elif delivery.awaited:
-                log.info("a request is answered with its handler's error: %s", text)
+                log.info("a request is answered with its handler's error:\n%s", trace(error))
                 await delivery.complete(response=ServiceEvent.create_response(delivery.event, FAILURE, failure(error)))
             elif isinstance(error, Reject):
                 await delivery.reject(str(error))
             else:
-                log.warning("%r failed and is tried again: %s", delivery, text, exc_info=error)
+                log.warning("%r failed and is tried again:\n%s", delivery, trace(error))
                 await delivery.requeue(delay=backoff(delivery.failed, self._retry_delay, 60.0), failed=True, error=text)
         except EventQueueError as second:
             log.error("%r could not be settled and is handed out again: %s", delivery, second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 
 from elkmq.options import Seconds
 
@@ -41,3 +42,8 @@ def failure_text(payload: str | None) -> str:
 def backoff(failed: int, first: float, most: float) -> float:
     """Seconds until an event that has failed ``failed`` times before is tried again: doubling."""
     return min(most, first * 2.0 ** min(failed, 30))
+
+
+def trace(error: BaseException) -> str:
+    """The traceback as text that any log can be written with: half a surrogate pair in it is spelled out."""
+    return "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()

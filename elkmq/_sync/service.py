@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from elkmq._core.serving import FAILURE, Reject, Retry, backoff, failure
+from elkmq._core.serving import FAILURE, Reject, Retry, backoff, failure, trace
 from elkmq._sync._concurrency import Flag, Workers, outcome, stop_signals, to_be_raised
 from elkmq._sync.consumer import Consumer
 from elkmq._sync.delivery import Delivery
@@ -180,12 +180,12 @@ class Service:
             if isinstance(error, Retry):
                 delivery.requeue(delay=error.delay, failed=error.failed, error=text)
             elif delivery.awaited:
-                log.info("a request is answered with its handler's error: %s", text)
+                log.info("a request is answered with its handler's error:\n%s", trace(error))
                 delivery.complete(response=ServiceEvent.create_response(delivery.event, FAILURE, failure(error)))
             elif isinstance(error, Reject):
                 delivery.reject(str(error))
             else:
-                log.warning("%r failed and is tried again: %s", delivery, text, exc_info=error)
+                log.warning("%r failed and is tried again:\n%s", delivery, trace(error))
                 delivery.requeue(delay=backoff(delivery.failed, self._retry_delay, 60.0), failed=True, error=text)
         except EventQueueError as second:
             log.error("%r could not be settled and is handed out again: %s", delivery, second)
