@@ -124,7 +124,8 @@ class EventQueue(Administration):
     def dequeue_blocking(self, timeout: Seconds | None = None) -> TimestampedEvent:
         """Wait up to ``timeout`` seconds (None or 0: for ever, as in elk-mq) for the next event, and take it for good.
 
-        Nothing is lost where the connection or this process breaks while it waits. Two round trips once an event is there.
+        Nothing is lost where the connection or this process breaks while it waits. But who is cancelled or interrupted in
+        the very moment in which an event comes may lose that one: give a ``timeout`` rather than cancel, or use `receive`.
 
         Raises:
             EmptyQueue: None came.

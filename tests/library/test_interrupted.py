@@ -1,0 +1,229 @@
+"""Callers of the library that are torn away: cancelled tasks, Ctrl-C, an event loop that ends. What they had is others'."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+
+import pytest
+
+from elkmq import EmptyQueue, EventQueue, Options, aio
+from tests.library.helpers import drain, event, fill, soon, until
+
+
+async def cancelled(task):
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("how", ["receive", "get"])
+async def test_a_cancelled_wait_takes_nothing_along(fast_url, name, how):
+    found = []
+    async with aio.EventQueue(name, fast_url) as queue, aio.EventQueue(name, fast_url) as other:
+        consumer = await queue.consumer()
+        wait = {"receive": queue.receive, "get": consumer.get}[how]
+        for i in range(10):
+            task = asyncio.ensure_future(wait(30))
+            if i % 2:
+                await asyncio.wait([task], timeout=0.01 * random.random())
+            task.cancel()
+            await other.enqueue(event(payload=str(i)))
+            await asyncio.wait([task])
+            if not task.cancelled():  # it was faster
+                found.append(task.result().event.payload)
+                await task.result().ack()
+        # Nobody asks with that consumer or receiver any more, and all of it can be had by others.
+        if how == "get":
+            await consumer.close()
+        while len(found) < 10:
+            delivery = await soon(other.receive(15), 20)
+            found.append(delivery.event.payload)
+            await delivery.ack()
+        assert sorted(found, key=int) == [str(i) for i in range(10)]
+
+
+async def test_a_cancelled_blocking_dequeue_takes_nothing_that_comes_afterwards(fast_url, name):
+    async with aio.EventQueue(name, fast_url) as queue, aio.EventQueue(name, fast_url) as other:
+        for i in range(10):
+            task = asyncio.ensure_future(queue.dequeue_blocking(30))
+            await asyncio.wait([task], timeout=0.01 * random.random())
+            await cancelled(task)
+            await other.enqueue(event(payload=str(i)))
+            async with await other.receive(15) as delivery:
+                assert delivery.event.payload == str(i)
+
+
+async def test_entries_that_were_under_way_to_a_cancelled_receiver_come_back(fast_url, name, make_proxy):
+    proxy = make_proxy(fast_url)
+    options = Options(lease=3)  # others see to such entries with their chores
+    async with aio.EventQueue(name, proxy.url) as queue, aio.EventQueue(name, fast_url, options=options) as other:
+        held_by_user = None
+        for held in (False, True):
+            if held:
+                await fill(other, 1)
+                held_by_user = await queue.receive(5)
+            else:
+                with pytest.raises(EmptyQueue):
+                    await queue.receive()
+            await fill(other, 1)
+            proxy.stall()
+            task = asyncio.ensure_future(queue.receive(30))
+            await asyncio.wait([task], timeout=0.05)
+            task.cancel()
+            await asyncio.wait([task])
+            proxy.heal()
+            again = await soon(other.receive(15), 20)
+            assert again.event.payload == "0"
+            await again.ack()
+        assert held_by_user is not None
+        await held_by_user.ack()
+        await until(other, completed=3, in_flight=0)
+
+
+@pytest.mark.parametrize("verb", ["ack", "reject", "requeue", "complete"])
+async def test_a_verb_that_was_cancelled_can_be_tried_again(fast_url, name, make_proxy, verb):
+    proxy = make_proxy(fast_url)
+    async with aio.EventQueue(name, proxy.url) as queue, aio.EventQueue(name, fast_url) as other:
+        await fill(queue, 2)
+        for delivery in await queue.receive_many(2):
+            proxy.stall()
+            task = asyncio.ensure_future(getattr(delivery, verb)())
+            await asyncio.wait([task], timeout=0.02)
+            await cancelled(task)
+            assert not delivery.settled
+            proxy.heal()
+            await getattr(delivery, verb)()
+        stats = await other.stats()
+        expected = {"ack": (2, 0, 0), "complete": (2, 0, 0), "reject": (0, 2, 0), "requeue": (0, 0, 2)}[verb]
+        assert (stats.completed, stats.dead, stats.ready, stats.in_flight) == (*expected, 0)
+
+
+async def test_a_block_that_is_cancelled_sends_its_delivery_back(fast_url, name):
+    async with aio.EventQueue(name, fast_url) as queue:
+        await fill(queue, 1)
+
+        at_work = asyncio.Event()
+
+        async def work():
+            async with await queue.receive(5):
+                at_work.set()
+                await asyncio.sleep(100)
+
+        task = asyncio.ensure_future(work())
+        await at_work.wait()
+        await cancelled(task)
+        delivery = await queue.receive(5)
+        assert (delivery.failed, delivery.handed_out) == (0, 2)
+
+
+async def test_a_cancelled_request_leaves_the_others_alone(fast_url, name, caplog):
+    async with aio.EventQueue(name, fast_url) as queue, aio.EventQueue(name, fast_url) as serving:
+        tasks = [asyncio.ensure_future(queue.call("echo", str(i), timeout=20)) for i in range(20)]
+        deliveries = []
+        while len(deliveries) < 20:
+            deliveries += await serving.receive_many(20, 5)
+        for task in tasks[::2]:
+            await cancelled(task)
+        for delivery in deliveries:
+            await delivery.respond("echo", delivery.event.payload)
+        assert await soon(asyncio.gather(*tasks[1::2])) == [str(i) for i in range(1, 20, 2)]
+    assert "never retrieved" not in caplog.text
+
+
+async def test_cancelled_at_any_moment(fast_url, name):
+    """However a consumer's task is torn apart, each event is completed once."""
+    random.seed(11)
+    async with aio.EventQueue(name, fast_url) as queue:
+        await queue.enqueue_many([event(payload=str(i)) for i in range(100)])
+        done = []
+
+        async def work(consumer):
+            while True:
+                async with await consumer.get(0.5) as delivery:
+                    await asyncio.sleep(0)
+                done.append(delivery.event.payload)
+
+        async with await queue.consumer(prefetch=7) as consumer:
+            while (await queue.stats()).completed < 100:
+                task = asyncio.ensure_future(work(consumer))
+                for _ in range(random.randrange(60)):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled() or isinstance(task.exception(), (TypeError, AttributeError)), task
+        stats = await queue.stats()
+        assert (stats.completed, stats.ready, stats.in_flight, stats.dead) == (100, 0, 0, 0)
+        assert len(done) == len(set(done))
+
+
+def test_a_queue_object_goes_on_in_the_next_event_loop(fast_url, name):
+    queue = aio.EventQueue(name, fast_url, options=Options(lease=1))
+
+    async def use(payload):
+        await queue.enqueue(event(payload=payload))
+        async with await queue.receive(5) as delivery:
+            assert delivery.event.payload == payload
+        asking = asyncio.ensure_future(queue.call("ask", payload, timeout=10))
+        delivery = await queue.receive(5)
+        await delivery.respond("ask", payload)
+        assert await asking == payload
+
+    for payload in "123":
+        asyncio.run(use(payload))
+    asyncio.run(queue.close())
+    with EventQueue(name, fast_url) as other:
+        assert other.stats().completed == 6
+
+
+CTRL_C = """
+import signal, sys, time
+from elkmq import EmptyQueue, EventQueue
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+queue = EventQueue(sys.argv[2], sys.argv[1])
+consumer = queue.consumer()
+wait = {"receive": queue.receive, "get": consumer.get}[sys.argv[3]]
+interrupted = handled = 0
+while handled < 20:
+    try:
+        print("waiting")
+        found = wait(30)
+        handled += 1
+        found.ack()
+    except KeyboardInterrupt:
+        interrupted += 1
+print("interrupted", interrupted > 0)
+consumer.close()
+queue.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["receive", "get"])
+def test_ctrl_c_while_it_waits_loses_nothing(fast_url, name, make_program, how):
+    program = make_program(CTRL_C, fast_url, name, how)
+    with EventQueue(name, fast_url) as queue:
+        for _ in range(20):
+            seen = len(program.lines)
+            program.wait_for("waiting", since=max(0, seen - 1))
+            program.signal(signal.SIGINT)
+            queue.enqueue(event())
+        assert program.wait_for("interrupted", 30) == "interrupted True"
+        program.wait()
+        stats = queue.stats()
+        assert (stats.ready, stats.in_flight, stats.dead) == (0, 0, 0)
+        assert stats.completed >= 20
+
+
+async def test_nothing_warns(fast_url, name, recwarn):
+    async with aio.EventQueue(name, fast_url) as queue:
+        await fill(queue, 3)
+        consumer = await queue.consumer()
+        await (await consumer.get(5)).ack(wait=False)
+        task = asyncio.ensure_future(consumer.get(30))
+        await drain(queue)
+        await asyncio.wait([task], timeout=0.05)
+    with pytest.raises(RuntimeError):
+        await (await task).ack()
+    assert [str(warning.message) for warning in recwarn] == []
