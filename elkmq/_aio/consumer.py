@@ -266,6 +266,9 @@ class Consumer:
             await self._channel.flush()
 
     async def _wait(self, call: Call[T]) -> T | None:
+        if self._channel.outstanding:
+            # What was posted is answered before the long silence: a refusal, or a script that the server lost, is seen now.
+            await self._channel.flush()
         found = await self._look(call, self._waiter)
         if found is None:  # it was cancelled, by hanging up
             self.unsure()

@@ -59,6 +59,10 @@ class Dequeuing:
         place = _Place()
         try:
             while True:
+                if place.waited:
+                    # The connection may have broken meanwhile; what follows cannot be repeated, so that is found out, and
+                    # mended, with a call that can.
+                    await pool.run(verbs.join())
                 reply = await pool.run(verbs.dequeue(place.name, self._lease))
                 if reply.entries:
                     found = await self._event(verbs, reply.entries[0])

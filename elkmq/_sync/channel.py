@@ -104,6 +104,11 @@ class Channel(Line):
             self._write((sending,))
             while not (sending.written or sending.answered):
                 self._step()
+            # A script that the server may not have yet is waited for: that it is missing would be seen too late.
+            if (script := call.script) is not None and script.sha not in self._at_server:
+                while not sending.answered:
+                    self._step()
+                self._at_server.add(script.sha)
 
         self._work(work, (sending,))
 

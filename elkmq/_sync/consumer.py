@@ -267,6 +267,9 @@ class Consumer:
             self._channel.flush()
 
     def _wait(self, call: Call[T]) -> T | None:
+        if self._channel.outstanding:
+            # What was posted is answered before the long silence: a refusal, or a script that the server lost, is seen now.
+            self._channel.flush()
         found = self._look(call, self._waiter)
         if found is None:  # it was cancelled, by hanging up
             self.unsure()

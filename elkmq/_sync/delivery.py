@@ -100,7 +100,10 @@ class Delivery:
     def remaining(self) -> float | None:
         """Seconds until its time to live is over, by the server's clock as far as it is known; None: it has none."""
         deadline = self._entry.deadline()
-        return None if deadline is None else (deadline - self._consumer.server_time()) / 1000
+        if deadline is None:
+            return None
+        # The server's clock is known as "not before": what is left is at most what there was.
+        return min(deadline - self._consumer.server_time(), deadline - self._entry.timestamp) / 1000
 
     @property
     def lost(self) -> bool:

@@ -70,6 +70,7 @@ class Line:
         self._fileno = -1
         self._was_connected = False
         self._sent: deque[Sending[Any]] = deque()
+        self._at_server: set[str] = set()  # scripts that ran on this connection
         self._again: deque[Sending[Any]] = deque()
         self._held: deque[Sending[Any]] = deque()  # what waits in _again while on_reconnect uses the connection
         self._told: deque[Sending[Any]] = deque()  # have an outcome that their callback has not been told
@@ -221,6 +222,7 @@ class Line:
         if raw is None and not self._sent:
             return
         self._error = error if isinstance(error, Exception) else None
+        self._at_server.clear()
         again = dict.fromkeys(self._again)
         for sending in self._sent:
             sending.maybe_ran = True

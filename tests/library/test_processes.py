@@ -88,7 +88,8 @@ def test_a_fork_while_everything_is_in_use(fast_url, name, make_program):
     assert "answer from the child" in program.lines
     # held, taken, and the child's one, which one of the threads dequeued
     assert "parent done 3 0" in program.lines
-    assert program.errors == ""
+    # From 3.12 on Python warns of what is tested here.
+    assert [line for line in program.errors.splitlines() if "Warning" not in line and "os.fork()" not in line] == []
 
 
 FORK_IN_HANDLER = """
