@@ -299,7 +299,9 @@ def test_an_events_timeout_that_is_none(timeout):
         ServiceEvent(timeout, "a")
 
 
-@pytest.mark.parametrize("payload", [7, b"bytes", {"a": 1}, ["x"], "\ud800", object()], ids=str, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "payload", [7, b"bytes", {"a": 1}, ["x"], "\ud800", object()], ids=lambda value: type(value).__name__
+)
 def test_a_payload_that_is_none(payload):
     with pytest.raises(InvalidEvent, match="payload .*; nothing was sent"):
         ServiceEvent(10, "a", payload)
