@@ -22,7 +22,9 @@ from tests.waiting import Program
 
 # What every run does, the same each time; and what a person asks for with --hypothesis-profile=thorough.
 _unhurried = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-settings.register_profile("bounded", _unhurried, max_examples=60, stateful_step_count=30, derandomize=True, database=None)
+settings.register_profile(
+    "bounded", _unhurried, max_examples=60, stateful_step_count=30, derandomize=True, database=None
+)
 settings.register_profile("thorough", _unhurried, max_examples=1000, stateful_step_count=50)
 settings.load_profile("bounded")
 

@@ -16,46 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from tests import reaper
+from elkmq.cli.chaos.testbed import reaper
+from elkmq.cli.chaos.testbed.waiting import FIRST_PAUSE, LONGEST_PAUSE, NotInTime, eventually, not_in_time
+
+__all__ = ["ROOT", "NotInTime", "Program", "eventually", "eventually_async"]
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
-
-
-class NotInTime(AssertionError):
-    """What a test waited for did not happen."""
-
-
-def _failure(timeout: float, why: str, last: object) -> NotInTime:
-    return NotInTime(f"waited {timeout:g} s for {why}; last seen: {last!r}")
-
-
-def eventually(
-    predicate: Callable[[], T],
-    timeout: float = 10.0,
-    why: str = "the predicate to hold",
-    *,
-    ignoring: tuple[type[Exception], ...] = (AssertionError,),
-) -> T:
-    """Return the predicate's first true value; fail after ``timeout`` seconds.
-
-    An exception in ``ignoring`` counts as "not yet" and is shown by the failure.
-    """
-    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
-    last: object
-    while True:
-        try:
-            value = predicate()
-            if value:
-                return value
-            last = value
-        except ignoring as error:
-            last = error
-        if time.monotonic() > deadline:
-            raise _failure(timeout, why, last)
-        time.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
 async def eventually_async(
@@ -66,7 +33,7 @@ async def eventually_async(
     ignoring: tuple[type[Exception], ...] = (AssertionError,),
 ) -> T:
     """`eventually` for a predicate that is awaited."""
-    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
+    deadline, pause = time.monotonic() + timeout, FIRST_PAUSE
     last: object
     while True:
         try:
@@ -77,9 +44,9 @@ async def eventually_async(
         except ignoring as error:
             last = error
         if time.monotonic() > deadline:
-            raise _failure(timeout, why, last)
+            raise not_in_time(timeout, why, last)
         await asyncio.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
 class Program:

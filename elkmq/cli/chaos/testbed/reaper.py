@@ -47,7 +47,7 @@ def watch_folder(path: str) -> None:
 
 
 def _tell(line: str) -> None:
-    global _reaper
+    global _reaper  # noqa: PLW0603 - one reaper for one process
     with _lock:
         if _reaper is None or _reaper[0] != os.getpid():
             child = subprocess.Popen(

@@ -1,0 +1,1 @@
+"""``chaos``: the promises under fire."""
