@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from elkmq._core.call import Call
-from elkmq._core.sending import NOT_SENT, Done, Sending, ignore
+from elkmq._core.sending import NOT_SENT, Done, Sending, ignore, load, loaded
 from elkmq._endpoint import Endpoint
 from elkmq._sync.channel import Channel
 from elkmq.errors import AuthenticationError, EventQueueError, translate
@@ -97,7 +97,14 @@ class Link(Channel):
             if len(self._sent) >= self._max_outstanding:
                 while len(self._sent) > self._max_outstanding // 2:
                     self._read_one()
-            self._write((sending,))
+            script = call.script
+            if script is None or script.sha in self._at_server or self._raw is None:
+                self._write((sending,))
+                return
+            # The server may not have the script yet, and the reply that says so may be read late: by then the process may
+            # be dead, with its acknowledgement undone. So the script goes ahead of its first call.
+            self._write((Sending(load(script), loaded), sending))
+            self._at_server.add(script.sha)
 
         self._work(work, (sending,))
 
