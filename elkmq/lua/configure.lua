@@ -41,7 +41,7 @@ if ARGV[1] ~= 'same' and settings_text(settings) ~= before then
     -- What they consumed meanwhile is history.
     local start, history = end_of_history(true)
     redis.call('XGROUP', 'SETID', main, 'elkmq', start)
-    note_history(history)
+    note_history(history, start)
   end
   signal()
 end

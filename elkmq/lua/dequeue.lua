@@ -7,7 +7,7 @@
 -- Returns {server ms, state, lanes, entry or false}, as take.lua; state 'more': none of very many entries was to be handed
 --   out (their time was over), ask again.
 -- Not safe to send again after a lost reply: the event that the lost reply held is gone.
--- Cost where there is one: TIME, GET, ZRANGE, UNLINK, XREADGROUP x2, XDEL. Where there is none, instead of XDEL: ZREVRANGE,
+-- Cost where there is one: TIME, GET, ZRANGE, LLEN, XREADGROUP x2, XDEL. Where there is none, instead of XDEL: ZREVRANGE,
 -- ZRANGEBYSCORE x2, XLEN.
 --- include keys
 --- include clock

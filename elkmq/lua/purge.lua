@@ -6,10 +6,12 @@
 --- include settings
 --- include group
 --- include legacy
+--- include list
 --- include fields
 local limit, removed, seen, settings = tonumber(ARGV[1]), 0, 0, read_settings()
 sure_of_lanes(settings)
 sure('zset', key('delayed'))
+local more = drop_list(settings)
 for _, lane in ipairs(lanes_of(settings)) do
   while seen < limit do
     local batch, ids = read_new(lane, 'dropped', math.min(limit - seen, 1000), true), {}
@@ -27,7 +29,7 @@ for _, lane in ipairs(lanes_of(settings)) do
     if #batch == 0 then break end
   end
 end
-local more = seen >= limit
+more = more or seen >= limit
 if not more and ARGV[2] == '1' then
   removed = removed + redis.call('ZCARD', key('delayed'))
   redis.call('UNLINK', key('delayed'))

@@ -10,8 +10,8 @@
 --   entries  {lane, {{id, fields}, ...}} for each lane that has any
 --   signal   where state is not '': the id after which to wait for a signal
 -- Errors: ELKMQ_CONSUMER_GONE, ELKMQ_FORMAT.
--- Cost with the two lanes that every queue has: TIME, ZSCORE, GET, ZRANGE, UNLINK, XREADGROUP x2. A lane more: XREADGROUP
--- more; no lane is read once there are n; where there is nothing, ZRANGE more.
+-- Cost with the two lanes that every queue has: TIME, ZSCORE, GET, ZRANGE, LLEN, XREADGROUP x2. A lane more: XREADGROUP
+-- more; no lane is read once there are n; where there is nothing, ZRANGE and HMGET more.
 --- include keys
 --- include clock
 --- include owner

@@ -1,5 +1,5 @@
 -- The heartbeat of a consumer, and the chores that come with it: takes over from consumers whose lease is over, moves what
--- is due, clears what clients of elk-mq 0.1 left.
+-- is due, clears what clients of elk-mq 0.1 left, and finds what they finished late (list.lua).
 -- KEYS  1 main lane
 -- ARGV  1 consumer ('' = chores only)  2 lease, ms  3 delivery limit where the settings have none  4 1 = the rarer chores
 --       too: responses of elk-mq 0.1, deliveries of consumers that nobody knows, a sample of the counters
@@ -9,7 +9,7 @@
 --   outbox  entries waiting in the outbox
 -- Where a chore stops with an error, it has changed nothing; those before it are done, and the lease is renewed.
 -- Errors: ELKMQ_CONSUMER_GONE: the lease is over, its deliveries are others' now.
--- Cost with nothing to do: TIME, ZSCORE, GET, ZREM, ZREVRANGE, HGET, ZADD, ZRANGEBYSCORE, ZRANGE x2, XLEN.
+-- Cost with nothing to do: TIME, ZSCORE, GET, ZREM, ZREVRANGE, HGET, ZADD, ZRANGEBYSCORE, ZRANGE x2, HMGET, XLEN.
 --- include keys
 --- include clock
 --- include owner
@@ -18,6 +18,7 @@
 --- include takeover
 --- include turn
 --- include legacy
+--- include list
 --- include totals
 local consumer, now = ARGV[1], server_time()
 if consumer ~= '' then require_registered(consumer) end
@@ -44,7 +45,7 @@ due, settings = move_due(settings, now, 200)
 if due and due <= now then more = true end
 if ARGV[4] == '1' then
   sure_of_history()
-  drop_list(settings)
+  more = drop_list(settings) or more
   sweep_responses(now)
   local orphans
   orphans, settings = adopt_orphans(settings, now, tonumber(ARGV[3]))

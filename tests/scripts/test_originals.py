@@ -121,3 +121,144 @@ def test_a_purge_takes_their_list_too(q: Rig):
     q.put(outgoing(), outgoing())
     assert q.run(q.verbs.purge()) == (2, False)
     assert q.client.llen(q.key("message_queue")) == 0
+
+
+# -- an original between its two commands: what it added is not in the list yet
+
+
+def now(q: Rig) -> int:
+    seconds, micros = q.client.time()
+    return seconds * 1000 + micros // 1000
+
+
+def added(q: Rig) -> bytes:
+    """The first of the two commands of the original's `enqueue`."""
+    return q.client.xadd(q.keys.lane(0), {"event": outgoing().json})
+
+
+def listed(q: Rig, *ids: bytes) -> None:
+    """The second."""
+    for id_ in ids:
+        q.client.lpush(q.key("message_queue"), id_)
+
+
+def events_of(q: Rig, *ids: bytes) -> list[bytes]:
+    return [q.client.xrange(q.keys.lane(0), id_, id_)[0][1][b"event"] for id_ in ids]
+
+
+@pytest.mark.parametrize("before", [0, 3])
+@pytest.mark.parametrize("look", ["take", "tend", "dequeue"])
+def test_a_queue_that_is_opened_between_the_two_commands_loses_nothing(q: Rig, before: int, look: str):
+    original_enqueues(q, before, consumed=True)
+    late = [added(q), added(q)]
+    wanted = events_of(q, *late)
+    q.run(q.verbs.join())
+    q.open("c")
+    assert q.take("c") == []
+    assert (q.stats().ready, q.stats().enqueued) == (0, 0)
+    listed(q, *late)
+    if look == "tend":
+        q.tend("c", chores=True)
+        assert not q.client.exists(q.key("message_queue"))
+        assert (q.stats().ready, q.stats().enqueued) == (2, 2)
+    elif look == "dequeue":
+        assert q.run(q.verbs.dequeue()).state == "more"
+        assert bodies(q.run(q.verbs.dequeue()).entries) == wanted[:1]
+        del wanted[0]
+    else:
+        assert q.taken("c").next_event == 0
+    taken = q.take("c")
+    assert bodies(taken) == wanted
+    assert [entry.timestamp for entry in taken] == [int(id_.split(b"-")[0]) for id_ in late[-len(wanted) :]]
+    q.settle("c", taken)
+    stats = q.stats()
+    assert (stats.ready, stats.in_flight, stats.enqueued, stats.completed) == (0, 0, 2, 2)
+    assert q.client.xlen(q.keys.lane(0)) == before
+    assert not q.client.exists(q.key("message_queue"))
+
+
+def test_who_waits_looks_again_while_an_original_may_be_between_the_two(q: Rig):
+    """At ages of 20, 40, 80 … ms of the newest entry of history, until it is old."""
+    q.client.xadd(q.keys.lane(0), {"event": outgoing().json}, id=b"%d-0" % (now(q) - 500))
+    q.open("c")
+    assert 500 <= q.taken("c").next_event <= 5000
+    assert 500 <= q.tend("c").next_event <= 5000
+
+
+def test_nobody_looks_again_for_what_is_old(q: Rig):
+    q.client.xadd(q.keys.lane(0), {"event": outgoing().json}, id=b"%d-0" % (now(q) - 15_000))
+    q.open("c")
+    assert q.taken("c").next_event > 20_000  # its lease
+
+
+def test_ids_that_came_to_the_list_in_another_order_than_their_entries(q: Rig):
+    consumed = original_enqueues(q, 2, consumed=True)
+    first, second, third = (added(q) for _ in range(3))
+    wanted = events_of(q, first, second, third)
+    listed(q, second, first)  # the second producer was faster; the third has not come to it
+    q.open("c")
+    taken = q.take("c")
+    assert bodies(taken) == wanted[1:]
+    listed(q, third)
+    again = q.take("c")
+    assert bodies(again) == wanted[:1]
+    q.settle("c", taken)
+    q.settle("c", again)
+    assert q.take("c") == []
+    stats = q.stats()
+    assert (stats.ready, stats.enqueued, stats.completed) == (0, 3, 3)
+    assert [id_ for id_, _ in q.client.xrange(q.keys.lane(0))] == consumed
+
+
+def test_an_id_that_is_listed_twice_or_is_none_is_taken_once_or_not_at_all(q: Rig):
+    late = added(q)
+    (wanted,) = events_of(q, late)
+    q.open("c")
+    listed(q, late, late, b"junk", b"1-1", b"5", b"-", b"+")
+    q.tend("c", chores=True)
+    assert bodies(q.take("c")) == [wanted]
+    assert not q.client.exists(q.key("message_queue"))
+
+
+def test_a_purge_takes_what_is_late_too(q: Rig):
+    late = added(q)
+    q.run(q.verbs.join())
+    listed(q, late)
+    assert q.run(q.verbs.purge()) == (1, False)
+    assert q.names() <= {b"event_stream", b"event_stream:redelivered", b"counters"}
+    assert (q.client.xlen(q.keys.lane(0)), q.stats().ready, q.stats().purged) == (0, 0, 1)
+
+
+def test_a_long_list_is_looked_through_in_steps(q: Rig):
+    late = [added(q) for _ in range(2500)]
+    q.open("c")
+    listed(q, *late)
+    assert q.tend("c", chores=True).more
+    found = [entry for _ in range(3) for entry in q.take("c", 5000)]  # each goes a step on, after it has read
+    assert [entry.timestamp for entry in found] == [int(id_.split(b"-")[0]) for id_ in late]
+    assert q.client.xlen(q.keys.lane(0)) == 0
+    assert not q.client.exists(q.key("message_queue"))
+
+
+def test_who_leaves_leaves_no_list_behind(q: Rig):
+    q.open("c")
+    id_ = added(q)
+    q.settle("c", q.take("c"))
+    listed(q, id_)
+    assert q.run(q.verbs.leave("c")) == 0
+    assert not q.client.exists(q.key("message_queue"))
+
+
+@pytest.mark.parametrize("verb", ["leave", "purge"])
+def test_the_list_is_not_dropped_before_it_has_told_what_is_history(q: Rig, verb: str):
+    q.open("c")
+    q.client.xgroup_destroy(q.keys.lane(0), "elkmq")
+    consumed = original_enqueues(q, 2, consumed=True)
+    ids = original_enqueues(q, 2)
+    if verb == "leave":
+        q.run(q.verbs.leave("c"))
+        q.open("d")
+        assert [entry.id for entry in q.take("d")] == ids
+    else:
+        assert q.run(q.verbs.purge()) == (2, False)
+        assert [id_ for id_, _ in q.client.xrange(q.keys.lane(0))] == consumed

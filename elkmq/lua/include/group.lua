@@ -11,7 +11,7 @@ local function ensure_group(lane)
     if string.find(made.err, 'BUSYGROUP', 1, true) then return false end
     fail(made.err)
   end
-  if lane == '0' then note_history(history) end
+  if lane == '0' then note_history(history, start) end
   return true
 end
 

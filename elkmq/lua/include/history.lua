@@ -1,4 +1,5 @@
 --- include keys
+--- include clock
 -- Clients of elk-mq 0.1 never delete an entry from the main lane: of theirs (no field `v`) only those wait whose ids are in
 -- their list, and what is older is history. History is never handed out, and not counted as work.
 local function is_ours(fields)
@@ -29,7 +30,8 @@ local function is_older(a, b)
 end
 
 -- The id after which work begins, and how many entries are history. Only a lane that begins with an entry of theirs has
--- any: it ends before the oldest entry in their list. (Should entries of ours lie among the newest all the same, since the
+-- any: it ends before the oldest entry in their list. An original whose entry is in the lane already and whose id is on its
+-- way to the list is heard of later: what of history comes to the list is work after all (list.lua). (Should entries of ours lie among the newest all the same, since the
 -- group was lost in a failover, it ends before those: to hand out something twice is better than never.)
 -- `served`: consumers of elk-mq 0.1 were served, so entries of ours are no different from theirs.
 local function end_of_history(served)
@@ -53,7 +55,8 @@ local function end_of_history(served)
       end
     end
   end
-  if mixed then
+  if mixed or waiting <= 10000 then
+    -- Beyond that an entry whose id is on its way makes the number wrong by one; to look at all would take too long.
     waiting, from = 0, start
     repeat
       local chunk = redis.call('XRANGE', main, id_after(from), '+', 'COUNT', 1000)
@@ -64,8 +67,26 @@ local function end_of_history(served)
   return start, math.max(0, redis.call('XLEN', main) - waiting)
 end
 
-local function note_history(entries)
-  if entries > 0 or redis.pcall('HEXISTS', key('counters'), 'history') == 1 then
-    redis.pcall('HSET', key('counters'), 'history', entries)
+local function note_history(entries, ends)
+  if entries > 0 then
+    local time, sequence = string.match(ends, '^(%d+)-(%d+)$')
+    redis.pcall('HSET', key('counters'), 'history', entries, 'history_ms', time, 'history_seq', sequence)
+  elseif redis.pcall('HEXISTS', key('counters'), 'history') == 1 then
+    redis.pcall('HDEL', key('counters'), 'history', 'history_ms', 'history_seq')
   end
+end
+
+-- The last id of history; nil where there is none.
+local function end_of_noted_history()
+  local noted = redis.pcall('HMGET', key('counters'), 'history_ms', 'history_seq')
+  return noted[1] and noted[2] and noted[1] .. '-' .. noted[2] or nil
+end
+
+-- When to look whether an entry of history comes to the list after all: at double the age of the newest one, so that what
+-- takes an original long is not waited for much longer; nil: it is older than any of that takes.
+local function next_look(now)
+  local ends = end_of_noted_history()
+  local age = ends and now - id_time(ends) or -1
+  if age < 0 or age > 10000 then return nil end
+  return now + math.max(20, age)
 end

@@ -1,11 +1,7 @@
 --- include group
 --- include clock
--- What clients of elk-mq 0.1 leave behind. Their list of ids means nothing to our consumers and is removed, unless the
--- queue serves original consumers. A `response` entry of the main lane is kept until nobody can be waiting for it.
-local function drop_list(settings)
-  if not (settings and settings.serve_elkmq01) then redis.call('UNLINK', key('message_queue')) end
-end
-
+-- Responses of clients of elk-mq 0.1, and to them: a `response` entry of the main lane is kept until nobody can be waiting
+-- for it. (Their list of ids: list.lua.)
 local function response_timeout(text)
   return math.min(tonumber(string.match(text, '"timeout": ?(%d+)')) or 65535, 65535)
 end

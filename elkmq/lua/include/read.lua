@@ -1,16 +1,17 @@
 --- include group
 --- include bury
 --- include legacy
+--- include list
 --- include settings
 -- Reads up to n events from the lanes in order, sorting out what is not for a handler: responses between clients of
 -- elk-mq 0.1, entries whose time to live is over. `gone`: the entries leave the queue with the reading.
--- Returns {lane, entries} for each lane that has any, how many there are, and whether it stopped at `most` entries looked
--- at, so that there may be more. An entry is {id, fields}, as the server gives it.
+-- Returns {lane, entries} for each lane that has any, how many there are, and whether there may be more though it was not
+-- full: it stopped at `most` entries looked at, or elk-mq 0.1's list had some that went to the lane read first. An entry is {id, fields}, as the server gives it.
 local function read_lanes(settings, consumer, n, now, gone, most)
   if settings and settings.dead_letter_expired then sure_of_graves(settings) end
-  local groups, total, seen, queue_ttl = {}, 0, 0, settings and settings.ttl
+  local groups, total, seen, queue_ttl, late = {}, 0, 0, settings and settings.ttl, false
   for _, lane in ipairs(lanes_of(settings)) do
-    local entries, before, was_read = {}, total, false
+    local entries, before = {}, total
     while total < n and seen < most do
       local asked = n - total
       local read, batch = pcall(read_new, lane, consumer, asked, gone)
@@ -19,7 +20,7 @@ local function read_lanes(settings, consumer, n, now, gone, most)
         if total > 0 then break end
         error(batch, 0)
       end
-      seen, was_read = seen + #batch, true
+      seen = seen + #batch
       for _, entry in ipairs(batch) do
         local fields = entry[2]
         local hand_out = #fields == 4 and fields[3] == 'v' and not queue_ttl
@@ -43,11 +44,13 @@ local function read_lanes(settings, consumer, n, now, gone, most)
       end
       if #batch < asked then break end
     end
-    -- Not before the main lane has its group: the list tells what is history.
-    if lane == '0' and was_read then drop_list(settings) end
+    if lane == '0' then
+      local more, adopted = drop_list(settings)
+      late = more or adopted
+    end
     if total > before then groups[#groups + 1] = {lane, entries} end
     if total >= n then return groups, total, false end
     if seen >= most then return groups, total, true end
   end
-  return groups, total, false
+  return groups, total, late
 end

@@ -32,12 +32,14 @@ local function pass_turn(consumer)
 end
 
 -- Milliseconds until something has to be done though nobody enqueues: an entry is due, or (asked only by a consumer
--- that is about to wait) a lease ends.
+-- that is about to wait) a lease ends, or an original may have finished its enqueue.
 local function next_event(now, due, idle)
   local at = due
   if idle then
     local first = redis.call('ZRANGE', key('consumers'), 0, 0, 'WITHSCORES')
     if #first > 0 and (not at or tonumber(first[2]) < at) then at = tonumber(first[2]) end
+    local look = next_look(now)
+    if look and (not at or look < at) then at = look end
   end
   if not at then return -1 end
   return math.max(0, math.ceil(at - now))
