@@ -95,7 +95,7 @@ class Deliveries:
             if b"response" in entry.fields and b"event" not in entry.fields:
                 reader.settle(delivered)
                 for call in reader.verbs.keep_response(entry):
-                    self._session.post(call)
+                    self._session.post(call, lambda outcome: _answered(reader, [delivered], outcome))
                 return
             log.warning("an entry of %s is no message and went to its dead letters: %s", reader.queue, error)
             self.reject(reader, delivered, "unreadable", str(error))
@@ -121,9 +121,10 @@ class Deliveries:
     def settle(self, reader: Reader, delivered: Delivered) -> None:
         """Acknowledge: at once, or with the others of this pass of the event loop."""
         reader.settle(delivered)
-        if not reader.settled:
-            self._dirty.append(reader)
-        reader.settled.append(delivered)
+        with self._lock:
+            if not reader.settled:
+                self._dirty.append(reader)
+            reader.settled.append(delivered)
         if self._corked_by != threading.get_ident():
             self.flush()
 
@@ -153,6 +154,7 @@ class Deliveries:
 
     def _send(self, reader: Reader, part: list[Delivered]) -> None:
         def done(outcome: Any) -> None:
+            _answered(reader, part, outcome)
             if isinstance(outcome, Exception):
                 log.error(
                     "%d messages of %s were completed, and the server could not be told: %s",
@@ -173,6 +175,7 @@ class Deliveries:
         reader.settle(delivered)
 
         def done(outcome: Any) -> None:
+            _answered(reader, [delivered], outcome)
             if reader.relays and not isinstance(outcome, Exception):
                 self._session.relay.look(reader)
 
@@ -182,9 +185,10 @@ class Deliveries:
         """Send back, to be handed out again before new work."""
         for each in delivered:
             reader.settle(each)
-        reader.hungry = True
+        reader.hungry = reader.hungry or seen
 
         def done(outcome: Any) -> None:
+            _answered(reader, delivered, outcome)
             if reader.relays and not isinstance(outcome, Exception) and "dead" in outcome:
                 self._session.relay.look(reader)
 
@@ -208,3 +212,11 @@ class Deliveries:
         for held in channel.unacked.values():
             found.setdefault(held.reader, []).append(held.delivered)
         return found
+
+
+def _answered(reader: Reader, delivered: list[Delivered], outcome: Any) -> None:
+    """Note what the server said. Where it could not say, they may be pending there still: that is remembered, since what
+    was done here is never started again here.
+    """
+    if not isinstance(outcome, Exception):
+        reader.answered(delivered)

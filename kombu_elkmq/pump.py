@@ -40,6 +40,12 @@ UNBLOCK_AGAIN = 0.005
 """Seconds after which a blocking read that could not be ended is tried again: it had not reached the server."""
 
 
+LATE = 1.0
+"""Seconds that a blocking read may take longer at the server than it was to."""
+
+TRY_AGAIN = 1.0
+"""Seconds after which something that the server refused is asked again."""
+
 LET_GO = 1.0
 """Seconds that a reader which leaves waits for the end of its blocking read; what it is handed after that goes back later."""
 
@@ -60,7 +66,9 @@ class Pump:
         """What the blocking read under way is for, and whether only for wake tokens."""
         self._unblocking = False
         self._unblock_at = 0.0
-        self._recover = False
+        self._recover_at = math.inf
+        """When to ask what was handed to us and never came."""
+        self._reconnected = False
         self._recovering = 0
 
     @property
@@ -86,7 +94,7 @@ class Pump:
 
     def reconnected(self) -> None:
         """A connection was replaced: a reply may have gone with it."""
-        self._recover = True
+        self._recover_at, self._reconnected = 0.0, True
 
     def settle_down(self) -> None:
         """Read replies only, of a session that takes no more."""
@@ -118,13 +126,12 @@ class Pump:
             self._mend(session.taker, session.waiter)
             return
         session.check()
-        # Before any recovery: what was acknowledged while there was no connection must not look unseen.
         session.deliveries.flush()
-        if self._recover:
-            self._start_recovery()
-        if self._recover or self._recovering:
-            return
         now = clock.now()
+        if now >= self._recover_at and not self._recovering:
+            self._start_recovery(now)
+        if self._recovering:
+            return
         for reader in list(session.readers.values()):
             self._maybe_take(reader, now)
         self._maybe_block()
@@ -133,7 +140,7 @@ class Pump:
 
     def top_up(self, reader: Reader, now: float) -> None:
         """An entry left the buffer: perhaps it is time for the next take, so that nobody has to wait for it."""
-        if reader.hungry and not (reader.taking or self._mender is not None or self._recover or self._recovering):
+        if reader.hungry and not (reader.taking or self._mender is not None or self._recovering):
             self._maybe_take(reader, now)
 
     def _maybe_take(self, reader: Reader, now: float) -> None:
@@ -171,7 +178,7 @@ class Pump:
             self._session.fail(error)
         else:
             log.error("cannot take messages from %s at present, trying again: %s", reader.queue, error)
-            reader.not_before = clock.now() + 1.0
+            reader.not_before = clock.now() + TRY_AGAIN
             reader.hungry = True
 
     # -- the blocking read
@@ -201,7 +208,7 @@ class Pump:
         self._waiting, self._unblocking = wanted, False
         queues: list[tuple[Verbs, tuple[bytes, ...]]] = []
         for reader, tokens_only in wanted.items():
-            reader.blocked = True
+            reader.block()
             queues.append((reader.verbs, () if tokens_only else reader.lanes))
         block = int(self._session.block * 1000)
         self._session.waiter.submit(wait_for_entries(queues, self._session.name, 1, block, parse=list), self._woken)
@@ -258,7 +265,7 @@ class Pump:
             reader.blocked = False
         if isinstance(outcome, Exception):
             if isinstance(outcome, ServerConnectionError):
-                self._recover = True  # what the lost reply held
+                self.reconnected()  # what the lost reply held
             elif not isinstance(outcome, LeaseLost | QueueClosed) and all(r.registered for r in waiting):
                 # A stream or its group is gone (FLUSHALL): a take makes it again.
                 log.warning("the queues are looked at anew: %s", outcome)
@@ -277,7 +284,7 @@ class Pump:
             # in the order of their priorities.
             reader.hungry = len(reader.lanes) > PLAIN_LANES or now - reader.woken < BUSY
             reader.woken = now
-            reader.put([entry])
+            reader.read([entry])
         for reader in {by_verbs[verbs] for verbs, _ in found}:
             self._hand_back_surplus(reader)
 
@@ -292,23 +299,27 @@ class Pump:
 
     # -- after a lost connection
 
-    def _start_recovery(self) -> None:
-        readers = [r for r in self._session.readers.values() if r.registered]
-        if any(reader.taking for reader in readers) or (self._session.taker and self._session.taker.outstanding):
-            return
-        self._recover = False
+    def _start_recovery(self, now: float) -> None:
+        """Ask what was handed to us and never came. What is on its way does not matter: it is known here, or its reply comes
+        over the same connection, before this one or after it, as it was carried out.
+        """
+        readers = [reader for reader in self._session.readers.values() if reader.registered]
+        # A read over a connection that the server does not know to be gone is served for as long as it was to block.
+        self._recover_at = now + self._session.block + LATE if self._reconnected else math.inf
+        self._reconnected = False
         for reader in readers:
-            reader.unseen = set()
             self._recovering += 1
             limit = self._session.options.fetch_limit
-            call = reader.verbs.recover(self._session.name, [*reader.known, *reader.settled], limit)
-            self._session.post(call, functools.partial(self._recovered, reader))
+            call = reader.verbs.recover(self._session.name, reader.seen(), limit)
+            self._session.post(call, functools.partial(self._recovered, reader, limit))
 
-    def _recovered(self, reader: Reader, outcome: list[Entry] | Exception) -> None:
+    def _recovered(self, reader: Reader, limit: int, outcome: list[Entry] | Exception) -> None:
         self._recovering -= 1
-        settled, reader.unseen = reader.unseen or set(), None
         reader.hungry = True
         if isinstance(outcome, Exception):
+            self._recover_at = min(self._recover_at, clock.now() + TRY_AGAIN)
             self._failed(reader, outcome)
             return
-        reader.put([entry for entry in outcome if (entry.lane, entry.id) not in settled])
+        if len(outcome) >= limit:
+            self._recover_at = 0.0
+        reader.recover(outcome)

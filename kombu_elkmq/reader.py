@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,10 @@ class Reader:
         self.buffer: deque[Entry] = deque()
         self.known: set[Delivered] = set()
         """Handed to us and not settled: in the buffer or with the application."""
+        self.settling: set[Delivered] = set()
+        """Settled here, while the server has not said so yet: still pending there perhaps, and never to be started again."""
+        self.recovered: set[Delivered] = set()
+        """Had from a recovery while a blocking read was under way, whose reply may bring them once more."""
         self.settled: list[Delivered] = []
         """To be acknowledged with the next flush."""
         self.hungry = True
@@ -67,8 +71,6 @@ class Reader:
         self.server_ahead = float("-inf")
         self.registered = False
         self.lost = False
-        self.unseen: set[Delivered] | None = None
-        """While the server is asked what it handed us: what was settled since."""
 
     # -- for the heart, on its thread
 
@@ -120,9 +122,24 @@ class Reader:
         """Buffer what was handed out; what came before, in another reply, is not put twice."""
         for entry in entries:
             delivered = (entry.lane, entry.id)
-            if delivered not in self.known:
+            if delivered not in self.known and delivered not in self.settling:
                 self.known.add(delivered)
                 self.buffer.append(entry)
+
+    def recover(self, entries: list[Entry]) -> None:
+        """Buffer what the server says is ours, as far as it was never seen."""
+        if self.blocked:
+            self.recovered.update((entry.lane, entry.id) for entry in entries)
+        self.put(entries)
+
+    def block(self) -> None:
+        """A blocking read begins."""
+        self.blocked = True
+        self.recovered.clear()
+
+    def read(self, entries: list[Entry]) -> None:
+        """Buffer what a blocking read brought."""
+        self.put([entry for entry in entries if (entry.lane, entry.id) not in self.recovered])
 
     def expired(self, entry: Entry) -> bool:
         """Whether an entry's time to live is over."""
@@ -149,7 +166,15 @@ class Reader:
         return None
 
     def settle(self, delivered: Delivered) -> None:
-        """It is no longer ours."""
+        """Done with it here; the server is told next. From any thread."""
+        self.settling.add(delivered)  # first: at no time is it in neither
         self.known.discard(delivered)
-        if self.unseen is not None:
-            self.unseen.add(delivered)
+
+    def answered(self, delivered: Iterable[Delivered]) -> None:
+        """The server said that they are not ours any more."""
+        self.settling.difference_update(delivered)
+
+    def seen(self) -> list[Delivered]:
+        """Everything that is ours at the server, as far as is known here. From any thread."""
+        known = self.known.copy()  # before the other: what moves meanwhile is in both
+        return [*known, *self.settling.copy()]

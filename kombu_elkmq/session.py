@@ -294,9 +294,7 @@ class Session(Upkeep):
 
     def hand_back(self, reader: Reader, delivered: list[Delivered]) -> None:
         """Give back what no application has seen."""
-        for each in delivered:
-            reader.settle(each)
-        self.post(reader.verbs.requeue(self.name, delivered, failed=False, seen=False))
+        self.deliveries.requeue(reader, delivered, failed=False, seen=False)
 
     def sooner(self, reader: Reader, seconds: float) -> None:
         """Have the heart see to a queue when something is due."""

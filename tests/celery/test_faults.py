@@ -125,8 +125,8 @@ def test_a_server_that_restarts(make_site: Callable[..., Site], make_server: Cal
     for n in range(10):
         site.wait_for(f"done m{n}")
     site.wait_for("done held")
-    assert set(started(site).values()) == {1}
-    assert not [line for line in worker.lines if "Connection to broker lost" in line]
+    assert not [line for line in worker.lines if "Connection to broker lost" in line], "\n".join(worker.lines)
+    assert set(started(site).values()) == {1}, "\n".join([*site.lines(), *worker.lines])
 
 
 def test_a_task_that_kills_its_pool_process_ends_as_a_dead_letter(make_site: Callable[..., Site]) -> None:

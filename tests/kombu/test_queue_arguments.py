@@ -24,14 +24,15 @@ def with_dead_letters(name: str, **options: Any) -> tuple[Queue, Queue]:
 
 
 def test_expiration_and_message_ttl(connection: Connection, name: str) -> None:
-    queue = declared(connection, queue_of(name, message_ttl=0.2))
+    long_lived = declared(connection, queue_of(f"{name}-long", message_ttl=60))
     producer = connection.Producer()
-    producer.publish("short", routing_key=name, expiration=0.001)
-    producer.publish("long", routing_key=name, expiration=60)
-    message = queue.get()
+    producer.publish("short", routing_key=long_lived.name, expiration=0.001)
+    producer.publish("long", routing_key=long_lived.name, expiration=60)
+    message = long_lived.get()
     assert message is not None
     assert message.payload == "long"
     message.ack()
+    declared(connection, queue_of(name, message_ttl=0.2))
     producer.publish("late", routing_key=name)
     client = connection.default_channel.session
     eventually(lambda: _expired(client, name) >= 1, why="the clock to pass", ignoring=())

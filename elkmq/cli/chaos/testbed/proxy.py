@@ -28,6 +28,7 @@ class _Link:
     server: socket.socket
     dead: bool = False  # what is written to it disappears, in both directions, for good
     marked: bool = False  # its next reply is to be swallowed
+    held: bool = False  # its replies wait until `heal`
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -59,9 +60,11 @@ class Proxy:
         self._latency = 0.0
         self._hole = self._refusing = False
         self._swallow: tuple[Side, bytes] | None = None
+        self._hold: bytes | None = None
         self._loop = asyncio.new_event_loop()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._released = asyncio.Event()  # set by a heal: what was held goes on
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
         self._listener.setblocking(False)
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
@@ -101,6 +104,16 @@ class Proxy:
 
         def arm() -> None:
             self._swallow = (side, containing)
+
+        self._do(arm)
+
+    def hold(self, containing: bytes) -> None:
+        """Hold back the replies of one connection, that of the next request with these bytes, until `heal`: they come late,
+        while the client's other connections go on.
+        """
+
+        def arm() -> None:
+            self._hold = containing
 
         self._do(arm)
 
@@ -160,8 +173,11 @@ class Proxy:
     def _heal(self) -> None:
         self._hole = self._refusing = False
         self._latency = 0.0
-        self._swallow = None
+        self._swallow = self._hold = None
+        for link in self._links:
+            link.held = False
         self._flowing.set()
+        self._released.set()
 
     async def _accept(self) -> None:
         while True:
@@ -201,6 +217,9 @@ class Proxy:
             while data := await self._loop.sock_recv(source, _CHUNK):
                 if link.dead:
                     continue
+                if side == "request" and self._hold is not None and self._hold in data:
+                    link.held, self._hold = True, None
+                    self._released.clear()
                 if self._takes_away(link, data, side):
                     self._close(link)
                     return
@@ -230,6 +249,8 @@ class Proxy:
                 if (delay := due - time.monotonic()) > 0:
                     await asyncio.sleep(delay)
                 await self._flowing.wait()
+                if link.held and target is link.client:
+                    await self._released.wait()
                 if not data:
                     break
                 if not link.dead:
