@@ -12,7 +12,7 @@ from elkmq.errors import EventQueueError, QueueClosed
 from kombu_elkmq import codec
 from kombu_elkmq import message as messages
 from kombu_elkmq.delivery import Held
-from kombu_elkmq.errors import no_route, not_found, precondition_failed
+from kombu_elkmq.errors import no_route, precondition_failed
 from kombu_elkmq.publishing import Batch
 from kombu_elkmq.reader import Subscription
 from kombu_elkmq.topology import Topology
@@ -109,8 +109,7 @@ class Channel(Topology):
         tag = str(consumer_tag or uuid.uuid4())
         if tag in self._consumers:
             return tag
-        if self.session.run(self.session.routing.queue_look(queue)).state == "absent":
-            raise not_found(f"queue {queue!r}", (60, 20))
+        self._look(queue, (60, 20))
         reader = self.session.reader(queue)
         reader.subscriptions.append(Subscription(self, tag, bool(no_ack), callback or (lambda _: None)))
         reader.hungry = True
@@ -140,8 +139,7 @@ class Channel(Topology):
         """One message of a queue, or None where nothing is ready."""
         self._usable()
         session = self.session
-        if session.run(session.routing.queue_look(queue)).state == "absent":
-            raise not_found(f"queue {queue!r}", (60, 70))
+        self._look(queue, (60, 70))
         reader = session.reader(queue)
         while True:
             if reader.buffer:

@@ -57,6 +57,13 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
         if number is not None:
             settings[setting] = str(number)
     max_priority = _number(queue, given, "x-max-priority", 0)
+    if max_priority is not None and max_priority > 255:
+        raise _wrong(queue, "x-max-priority", max_priority, "a whole number from 0 to 255")
+    if "x-max-length-bytes" in given:
+        raise precondition_failed(
+            f"argument x-max-length-bytes of queue {queue!r} would not be kept: ElkMQ counts messages, not bytes; the queue was "
+            "not declared; use x-max-length", DECLARE,
+        )  # fmt: skip
     overflow = given.get("x-overflow", "drop-head")
     if overflow not in ("drop-head", "reject-publish", "reject-publish-dlx"):
         raise _wrong(queue, "x-overflow", overflow, "'drop-head' or 'reject-publish'")
@@ -80,7 +87,8 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
         if name.startswith("x-") and name not in _KNOWN and name not in _MEANINGLESS and name not in _warned:
             _warned.add(name)
             log.warning("queue argument %s means nothing to ElkMQ; it was ignored", name)
-    compared = {name: value for name, value in given.items() if name not in _MEANINGLESS}
+    # What means nothing here is no reason to refuse a declaration.
+    compared = {name: value for name, value in given.items() if name in _KNOWN}
     text = json.dumps(compared, sort_keys=True, default=str, separators=(",", ":"))
     return QueueArguments(text, settings, expires, max_priority, int(settings["ttl"]) if "ttl" in settings else None)
 
@@ -89,7 +97,7 @@ DEFAULT_EXCHANGE = "amq.default"
 
 _KNOWN = frozenset(
     {
-        "x-expires", "x-message-ttl", "x-max-length", "x-max-length-bytes", "x-overflow", "x-max-priority", "x-delivery-limit",
+        "x-expires", "x-message-ttl", "x-max-length", "x-overflow", "x-max-priority", "x-delivery-limit",
         "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-single-active-consumer",
     }
 )  # fmt: skip

@@ -40,7 +40,7 @@ CHANNEL_ERRORS = (*RECOVERABLE_CHANNEL_ERRORS, QueueFull, ServerError, ChannelEr
 
 __all__ = [
     "CHANNEL_ERRORS", "CONNECTION_ERRORS", "RECOVERABLE_CHANNEL_ERRORS", "RECOVERABLE_CONNECTION_ERRORS", "EventQueueError",
-    "OperationalError", "no_route", "not_found", "precondition_failed",
+    "OperationalError", "locked", "no_route", "not_found", "precondition_failed",
 ]  # fmt: skip
 
 
@@ -52,6 +52,14 @@ def not_found(what: str, method: tuple[int, int]) -> Any:
 def precondition_failed(why: str, method: tuple[int, int]) -> Any:
     """406."""
     return amqp.PreconditionFailed(f"PRECONDITION_FAILED - {why}", method, "", 406)
+
+
+def locked(queue: str, method: tuple[int, int]) -> Any:
+    """405."""
+    return amqp.ResourceLocked(
+        f"RESOURCE_LOCKED - queue {queue!r} is exclusive to another connection; nothing was changed; use that connection, or "
+        "a queue of another name", method, "", 405,
+    )  # fmt: skip
 
 
 def no_route(exchange: str, key: str) -> Any:

@@ -61,6 +61,12 @@ def _order(value: object) -> str:
     return str(value)
 
 
+def _redeclare(value: object) -> str:
+    if value not in ("refuse", "keep"):
+        raise ValueError
+    return str(value)
+
+
 def _option(default: Any, check: Callable[[object], Any], wants: str) -> Any:
     return field(default=default, metadata={"check": check, "wants": wants})
 
@@ -79,9 +85,6 @@ class TransportOptions:
     publish_timeout: float = _option(5.0, _seconds, "seconds, above 0")
     """Seconds in which a publish over a broken connection is tried again before it raises. Each try adds the message at
     most once in all."""
-
-    wait_replicas: int = _option(0, _count, "a whole number")
-    """Replicas that must have a published message before publish returns (``WAIT``); 0: none."""
 
     fetch_limit: int = _option(256, _count, "a whole number above 0")
     """Most messages fetched in one round trip, however large the prefetch. With no prefetch limit, also the most that
@@ -103,6 +106,10 @@ class TransportOptions:
 
     eta_in_broker: bool = _option(True, _flag, "true or false")
     """Keep tasks with an ``eta`` or ``countdown`` in the broker until they are due, rather than in a worker's memory."""
+
+    redeclare: str = _option("refuse", _redeclare, "'refuse' or 'keep'")
+    """What becomes of the declaration of a queue that is there with other arguments: refused with AMQP's 406, as RabbitMQ
+    does, or (``keep``) a warning, and the queue goes on as it is."""
 
     unroutable_queue: str | None = _option(None, _text, "a queue name")
     """Queue for messages that no binding leads anywhere; by default they are dropped, or returned if ``mandatory``."""

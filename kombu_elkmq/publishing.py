@@ -132,10 +132,15 @@ class Publisher:
             fields += ("ttl", ttl)
         priority = 0
         if message.priority or options.priority_lowest_first:
-            priority = max(0, min(int(message.priority), options.max_priority))
-            if options.priority_lowest_first:
-                priority = options.max_priority - priority
+            priority = self.lane_of(message, queue)
         return Event(entry.event, unique, delay, priority, "", fields)
+
+    def lane_of(self, message: codec.Outgoing, queue: str) -> int:
+        """A message's priority, as the queue has priorities: the highest number is read first."""
+        options = self._session.options
+        highest = self._session.max_priorities.get(queue, options.max_priority)
+        priority = max(0, min(int(message.priority), highest))
+        return highest - priority if options.priority_lowest_first else priority
 
     # -- once
 

@@ -102,9 +102,8 @@ class Relay:
             extra: tuple[bytes | str | int, ...] = ("kombu", made.kombu or b"{}")
             if made.body is not None:
                 extra += ("body", made.body)
-            return Event(
-                made.event, unique, 0, min(int(message.priority), self._session.options.max_priority), "", extra
-            )
+            priority = self._session.publisher.lane_of(message, target)
+            return Event(made.event, unique, 0, priority, "", extra)
 
         self._publish(exchange, key, headers, event_for)
 

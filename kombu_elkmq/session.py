@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("kombu_elkmq")
 WINDOW = 120_000
 
+_left: set[str] = set()
+"""Names of sessions of this process that Kombu dropped: their exclusive queues are whose who comes next."""
+
 
 class Session(Upkeep):
     """See the module. Kombu calls it the connection; ``client`` is the `kombu.Connection`."""
@@ -55,6 +58,11 @@ class Session(Upkeep):
         super().__init__(endpoint, options)
         self.channels: list[Channel] = []
         self.readers: dict[str, Reader] = {}
+        self.exclusive: set[str] = set()
+        """Queues of this session only, deleted with it."""
+        self.left = _left
+        self.max_priorities: dict[str, int] = {}
+        """Queue -> its ``x-max-priority``, as it was declared over this session."""
         self.name = consumer_name()
         self.counting = False
         self.pump = Pump(self)
@@ -151,6 +159,9 @@ class Session(Upkeep):
             return
         for reader in self.readers.values():
             reader.subscriptions.clear()
+        if self.exclusive:
+            self.left.add(self.name)
+            self.exclusive.clear()
         Remains(self)
 
     def _leave(self) -> None:
@@ -160,6 +171,10 @@ class Session(Upkeep):
             self.taker.flush()
         for reader in list(self.readers.values()):
             self.release(reader)
+        for queue in self.exclusive:
+            self.command.run(self.routing.queue_delete(
+                queue, if_unused=False, if_empty=False, tombstone=True, who=self.name,
+            ))  # fmt: skip
 
     def hang_up(self) -> None:
         """Close the connections, and let the heart forget the readers."""
@@ -276,11 +291,27 @@ class Session(Upkeep):
         if reader.auto_delete and not reader.lost and self._error is None:
             self.deliveries.flush()
             self.release(reader)
-            self.run(self.routing.queue_delete(reader.queue, if_unused=True, if_empty=False, tombstone=True))
+            self.run(
+                self.routing.queue_delete(reader.queue, if_unused=True, if_empty=False, tombstone=True, who=self.name)
+            )
+            self.exclusive.discard(reader.queue)
             self.routes.forget_all()
-        elif not reader.known:
+        elif not reader.known and reader.queue not in self.exclusive:
             self.deliveries.flush()
             self.release(reader)
+
+    def claim(self, queue: str) -> None:
+        """Own a queue: be registered there, which tells others that its owner is alive."""
+        self.reader(queue)
+        self.exclusive.add(queue)
+
+    def disclaim(self, queue: str) -> None:
+        """It could not be had."""
+        if queue in self.exclusive:
+            self.exclusive.discard(queue)
+            reader = self.readers.get(queue)
+            if reader is not None and not reader.subscriptions and not reader.known:
+                self.release(reader)
 
     def release(self, reader: Reader) -> None:
         """Hand back what a reader holds and unregister it."""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from amqp import exceptions as amqp
 from amqp.protocol import queue_declare_ok_t
 from kombu.transport import base
 
+from elkmq._core.call import Call
+from elkmq._core.routing import Declared
 from elkmq._core.verbs import Verbs
 from elkmq.keys import looks_like_a_key
 from kombu_elkmq import declarations
-from kombu_elkmq.errors import not_found, precondition_failed
+from kombu_elkmq.errors import locked, not_found, precondition_failed
 
 if TYPE_CHECKING:
     from kombu_elkmq.session import Session
+
+log = logging.getLogger("kombu_elkmq")
 
 
 class Topology(base.StdChannel):
@@ -76,12 +81,10 @@ class Topology(base.StdChannel):
         self, queue: str = "", passive: bool = False, durable: bool = False, exclusive: bool = False, auto_delete: bool = False,
         nowait: bool = False, arguments: Mapping[str, Any] | None = None, **_: Any,
     ) -> Any:  # fmt: skip
-        """Declare a queue; returns its name, ready messages and live consumers. Raises 404, 406."""
+        """Declare a queue; returns its name, ready messages and live consumers. Raises 404, 405, 406."""
         session = self.session
         if passive:
-            found = session.run(session.routing.queue_look(queue))
-            if found.state == "absent":
-                raise not_found(f"queue {queue!r}", declarations.DECLARE)
+            found = self._look(queue, declarations.DECLARE)
             return queue_declare_ok_t(queue, found.ready, found.consumers)
         queue = queue or f"amq.gen-{uuid.uuid4()}"
         if looks_like_a_key(queue) or "{" in queue or "}" in queue:
@@ -93,17 +96,58 @@ class Topology(base.StdChannel):
             )
         read = declarations.read(queue, arguments or {}, session.options, short_lived=bool(auto_delete or exclusive))
         settings = dict(read.settings)
-        if auto_delete or exclusive:
+        if auto_delete:
             settings["auto_delete"] = "1"
-        found = session.run(session.routing.queue_declare(queue, read.text, settings, read.expires))
+        if exclusive:
+            settings["exclusive"] = session.name
+            session.claim(queue)
+        try:
+            found = self._own(
+                lambda instead: session.routing.queue_declare(
+                    queue, read.text, settings, read.expires, who=session.name, instead=instead
+                )
+            )
+            if found.state == "locked":
+                raise locked(queue, declarations.DECLARE)
+            self._same(queue, read.text, found)
+        except Exception:
+            session.disclaim(queue)
+            raise
         if "dead_letter_exchange" in settings:
             session.sweep_at = 0.0
-        if found.state == "differs":
-            raise precondition_failed(
-                f"queue {queue!r} was declared with {found.arguments} and now with {read.text}; nothing was changed; declare it as "
-                "before, or delete it first", declarations.DECLARE,
-            )  # fmt: skip
+        if read.max_priority is not None:
+            session.max_priorities[queue] = read.max_priority
         return queue_declare_ok_t(queue, found.ready, found.consumers)
+
+    def _same(self, queue: str, text: str, found: Declared) -> None:
+        """Raise 406, or warn, where a queue is there with other arguments."""
+        if found.state != "differs":
+            return
+        differ = f"queue {queue!r} was declared with {found.told} and now with {text}; "
+        if self.session.options.redeclare == "keep":
+            log.warning("%sit goes on as it was", differ)
+            return
+        raise precondition_failed(
+            f"{differ}nothing was changed; declare it as before, delete it first, or set the transport option 'redeclare' to "
+            "'keep'", declarations.DECLARE,
+        )  # fmt: skip
+
+    def _own(self, call: Callable[[str], Call[Declared]]) -> Declared:
+        """Run a call; once more where what it is refused for is exclusive to a session of this process that left."""
+        found = self.session.run(call(""))
+        if found.state == "locked" and found.told in self.session.left:
+            return self.session.run(call(found.told))
+        return found
+
+    def _look(self, queue: str, method: tuple[int, int]) -> Declared:
+        """How much is in a queue; raises 404, 405."""
+        session = self.session
+        found = self._own(lambda instead: session.routing.queue_look(queue, who=session.name, instead=instead))
+        if found.state == "absent":
+            raise not_found(f"queue {queue!r}", method)
+        if found.state == "locked":
+            raise locked(queue, method)
+        return found
 
     def queue_bind(
         self,
@@ -132,10 +176,9 @@ class Topology(base.StdChannel):
             self.session.routes.unbind(exchange, queue, routing_key or "", arguments or {}, to_exchange=False)
 
     def queue_purge(self, queue: str, nowait: bool = False, **_: Any) -> int:
-        """Remove what is ready; what is in flight, or not due yet, stays. Returns how many. Raises 404."""
+        """Remove what is ready; what is in flight, or not due yet, stays. Returns how many. Raises 404, 405."""
         session = self.session
-        if session.run(session.routing.queue_look(queue)).state == "absent":
-            raise not_found(f"queue {queue!r}", (50, 30))
+        self._look(queue, (50, 30))
         verbs = Verbs(session.routing.queue(queue), counting=session.counting)
         removed, more = 0, True
         while more:
@@ -146,23 +189,32 @@ class Topology(base.StdChannel):
     def queue_delete(
         self, queue: str = "", if_unused: bool = False, if_empty: bool = False, nowait: bool = False, **_: Any
     ) -> int:
-        """Delete a queue and its bindings; returns how many ready messages it held. Raises 406."""
+        """Delete a queue and its bindings; returns how many ready messages it held. Raises 405, 406."""
         session = self.session
         reader = session.readers.get(queue)
         if reader is not None and not reader.subscriptions and not reader.known:
             session.release(reader)
-        held = session.run(session.routing.queue_delete(queue, if_unused=if_unused, if_empty=if_empty, tombstone=False))
+        held = session.run(
+            session.routing.queue_delete(
+                queue, if_unused=if_unused, if_empty=if_empty, tombstone=False, who=session.name
+            )
+        )
+        if held == -3:
+            raise locked(queue, (50, 40))
         if held == -1:
             raise precondition_failed(f"queue {queue!r} is in use; it was not deleted; cancel its consumers", (50, 40))
         if held == -2:
             raise precondition_failed(f"queue {queue!r} is not empty; it was not deleted; purge it", (50, 40))
+        session.exclusive.discard(queue)
         session.routes.forget_all()
         return max(held, 0)
 
     def after_reply_message_received(self, queue: str) -> None:
         """The one reply that a queue was made for came: it goes, and later ones to it are dropped."""
         session = self.session
-        session.run(session.routing.queue_delete(queue, if_unused=False, if_empty=False, tombstone=True))
+        session.run(
+            session.routing.queue_delete(queue, if_unused=False, if_empty=False, tombstone=True, who=session.name)
+        )
         session.routes.forget_all()
 
     def list_bindings(self) -> list[tuple[str, str, str]]:

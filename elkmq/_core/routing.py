@@ -21,10 +21,12 @@ TOMBSTONE = 3_600_000
 
 
 class Declared(NamedTuple):
-    """The reply of queue_declare.lua. ``state``: '' | absent | differs (``arguments`` are those of the first declaration)."""
+    """The reply of queue_declare.lua. ``state``: '' | absent | differs (``told`` are the arguments of the first declaration) |
+    locked (``told`` is the owner).
+    """
 
     state: str
-    arguments: str = ""
+    told: str = ""
     ready: int = 0
     unacked: int = 0
     delayed: int = 0
@@ -115,22 +117,34 @@ class Routing:
     # -- queues
 
     def queue_declare(
-        self, name: str, arguments: str, settings: Mapping[str, str], expires: int | None
+        self,
+        name: str,
+        arguments: str,
+        settings: Mapping[str, str],
+        expires: int | None,
+        *,
+        who: str = "",
+        instead: str = "",
     ) -> Call[Declared]:
-        """Declare a queue; ``expires``: ms that it outlives its last use."""
+        """Declare a queue; ``expires``: ms that it outlives its last use.
+
+        :param who: the consumer that asks; exclusive queues of others are refused
+        :param instead: an owner of exclusive queues that left
+        """
         pairs = (part for item in settings.items() for part in item)
-        return self._queue(
-            "queue_declare", name, 0, arguments, "" if expires is None else expires, *pairs, parse=_declared
-        )
+        keep = "" if expires is None else expires
+        return self._queue("queue_declare", name, 0, arguments, keep, who, instead, *pairs, parse=_declared)
 
-    def queue_look(self, name: str) -> Call[Declared]:
+    def queue_look(self, name: str, *, who: str = "", instead: str = "") -> Call[Declared]:
         """How much is in a queue, and who reads it."""
-        return self._queue("queue_declare", name, 1, "", "", parse=_declared)
+        return self._queue("queue_declare", name, 1, "", "", who, instead, parse=_declared)
 
-    def queue_delete(self, name: str, *, if_unused: bool, if_empty: bool, tombstone: bool) -> Call[int]:
-        """Delete a queue and its bindings; the ready events it held, -1: it is used, -2: it is not empty."""
+    def queue_delete(
+        self, name: str, *, if_unused: bool, if_empty: bool, tombstone: bool, who: str = "", instead: str = ""
+    ) -> Call[int]:
+        """Delete a queue and its bindings; the ready events it held, -1: it is used, -2: it is not empty, -3: it is another's."""
         return self._queue(
-            "queue_delete", name, int(if_unused), int(if_empty), TOMBSTONE if tombstone else "", parse=int
+            "queue_delete", name, int(if_unused), int(if_empty), TOMBSTONE if tombstone else "", who, instead, parse=int
         )  # fmt: skip
 
     def queue_used(self, name: str, keep: int, now: int) -> Call[int]:
@@ -170,7 +184,7 @@ def _hash(raw: Any) -> dict[str, str]:
 
 def _declared(raw: Sequence[Any]) -> Declared:
     state = raw[0].decode()
-    if state == "differs":
+    if state in ("differs", "locked"):
         return Declared(state, raw[1].decode())
     return Declared(state, "", *raw[1:])
 

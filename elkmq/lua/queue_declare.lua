@@ -1,31 +1,39 @@
 -- Declares a queue with RabbitMQ's arguments, or looks at one.
 -- KEYS  1 main lane
 -- ARGV  1 PREFIXelkmq  2 name  3 1 = only look  4 arguments as JSON, to compare with those of an earlier declaration
---       5 ms that it outlives its last use, '' = for ever  then settings: name, value, ...
+--       5 ms that it outlives its last use, '' = for ever  6 who asks, as a consumer of an exclusive queue  7 an owner of
+--       exclusive queues that left them to whoever asks, '' = nobody  then settings: name, value, ...
 -- Returns {'', ready, in flight, delayed, live consumers}; {'absent'} where there is nothing to look at; {'differs', the
---   arguments it was declared with}: nothing changed.
+--   arguments it was declared with}; {'locked', owner} where it is another's, who is alive: then nothing changed.
 --- include keys
 --- include settings
 --- include lanes
 --- include clock
 --- include wake
-local settings, now = read_settings(), server_time()
+--- include exclusive
+local settings, now, look = read_settings(), server_time(), ARGV[3] == '1'
 if settings and settings.gone then
-  if ARGV[3] == '1' then return {'absent'} end
+  if look then return {'absent'} end
   redis.call('UNLINK', key('settings'))
   settings = nil
 end
-if ARGV[3] == '1' then
-  if not (settings and settings.declared) and redis.call('EXISTS', main, key('consumers'), key('delayed')) == 0 then return {'absent'} end
+local owner = owner_besides(settings, ARGV[6], ARGV[7])
+if owner then return {'locked', owner} end
+local left = settings and settings.exclusive and settings.exclusive ~= ARGV[6] -- to whoever declares it next
+local declared = settings and settings.declared
+if not declared and redis.pcall('HGET', key('counters'), 'plain') == '1' then declared = '{}' end
+if look then
+  if not declared and redis.call('EXISTS', main, key('consumers'), key('delayed')) == 0 then return {'absent'} end
 else
-  if settings and settings.declared and settings.declared ~= ARGV[4] then return {'differs', settings.declared} end
-  if ARGV[4] == '{}' and #ARGV == 5 then
-    -- Nothing to remember: it is there, and costs its producers no settings to read.
+  if declared and declared ~= ARGV[4] and not left then return {'differs', declared} end
+  if ARGV[4] == '{}' and #ARGV == 7 and not left then
+    -- Not among the settings: those its producers would have to read.
     ensure_group('0')
-  elseif not (settings and settings.declared) then
-    settings = settings or {format = 1, lanes = {}}
+    redis.pcall('HSET', key('counters'), 'plain', '1')
+  elseif not declared or left then
+    if left or not settings then settings = {format = 1, lanes = settings and settings.lanes or {}} end
     settings.declared = ARGV[4]
-    for i = 6, #ARGV, 2 do settings[ARGV[i]] = ARGV[i + 1] end
+    for i = 8, #ARGV, 2 do settings[ARGV[i]] = ARGV[i + 1] end
     redis.call('SET', key('settings'), settings_text(settings))
     settings = read_settings()
     wake_all()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from amqp.exceptions import NotFound
+from amqp.exceptions import NotFound, PreconditionFailed
 from kombu import Connection, Exchange, Queue
 
 from elkmq.errors import QueueFull
@@ -105,6 +105,13 @@ def test_max_length(connection: Connection, name: str) -> None:
     with pytest.raises(QueueFull):
         connection.Producer().publish(2, routing_key=full.name)
     assert full.queue_declare(passive=True).message_count == 1
+
+
+def test_a_limit_in_bytes_is_refused(connection: Connection, name: str) -> None:
+    with pytest.raises(PreconditionFailed, match="x-max-length-bytes.*use x-max-length"):
+        declared(connection, queue_of(name, max_length_bytes=1000))
+    with pytest.raises(NotFound):
+        connection.default_channel.queue_declare(name, passive=True)
 
 
 def test_delivery_limit(connection: Connection, name: str) -> None:
