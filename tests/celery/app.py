@@ -7,10 +7,21 @@ import os
 import time
 from typing import Any
 
-from celery import Celery
+from celery import Celery, chain
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from kombu import Exchange, Queue
+from kombu.common import Broadcast
 
 app = Celery("tests.celery.app", broker=os.environ.get("BROKER"), backend=os.environ.get("BACKEND"))
-app.conf.update(broker_connection_retry_on_startup=True, **json.loads(os.environ.get("CONF", "{}")))
+conf = json.loads(os.environ.get("CONF", "{}"))
+if "task_queues" in conf:  # [name, exchange, type, key] each; a broadcast queue has the type "broadcast"
+    conf["task_queues"] = [
+        Broadcast(name, exchange=Exchange(exchange, type="fanout"))
+        if kind == "broadcast"
+        else Queue(name, Exchange(exchange, type=kind), routing_key=key)
+        for name, exchange, kind, key in conf["task_queues"]
+    ]
+app.conf.update(broker_connection_retry_on_startup=True, **conf)
 
 
 def note(text: str) -> None:
@@ -22,6 +33,11 @@ def note(text: str) -> None:
 @app.task
 def add(x: int, y: int) -> int:
     return x + y
+
+
+@app.task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
 
 
 @app.task
@@ -45,11 +61,46 @@ def hold(text: str, until: str) -> str:
     return text
 
 
+@app.task
+def stubborn(text: str, until: str) -> str:
+    """`hold`, which notes a soft time limit and ends with it."""
+    note(f"start {text}")
+    try:
+        while not os.path.exists(until):
+            time.sleep(0.02)
+    except SoftTimeLimitExceeded:
+        note(f"soft limit {text}")
+        return "soft limit"
+    return text
+
+
 @app.task(bind=True, max_retries=3)
 def flaky(self: Any) -> int:
     if self.request.retries < 2:
         raise self.retry(countdown=0.1)
     return int(self.request.retries)
+
+
+@app.task(bind=True, autoretry_for=(ValueError,), max_retries=2, default_retry_delay=0)
+def hopeless(self: Any, text: str) -> None:
+    """Is tried three times in all, and fails."""
+    note(f"try {text} {self.request.retries}")
+    raise ValueError(text)
+
+
+@app.task
+def fail(text: str) -> None:
+    note(f"start {text}")
+    raise ValueError(text)
+
+
+@app.task(bind=True)
+def refuse(self: Any, text: str, requeue: bool) -> None:
+    """Reject its message, the first time that it is handed out."""
+    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    note(f"refuse {text} {redelivered}")
+    if not redelivered:
+        raise Reject("no", requeue=requeue)
 
 
 @app.task(bind=True)
@@ -60,5 +111,38 @@ def die(self: Any, text: str) -> None:
 
 
 @app.task(bind=True)
+def instead(self: Any, x: int) -> Any:
+    """Put a chain in its own place."""
+    return self.replace(chain(add.s(x, 1), add.s(1)))
+
+
+@app.task
+def spread(texts: list[str], queue: str | None = None) -> list[str]:
+    """Call a task for each text, from where tasks run."""
+    return [mark.apply_async((text,), queue=queue).id for text in texts]
+
+
+@app.task
+def pid() -> int:
+    return os.getpid()
+
+
+@app.task
+def swell(megabytes: int) -> int:
+    """Have used so much memory."""
+    return len(b"x" * (megabytes << 20)) and os.getpid()
+
+
+@app.task(bind=True)
 def about(self: Any) -> dict[str, Any]:
-    return {"eta": self.request.eta, "expires": self.request.expires, "timelimit": self.request.timelimit}
+    request = self.request
+    return {
+        "eta": request.eta,
+        "expires": request.expires,
+        "timelimit": request.timelimit,
+        "retries": request.retries,
+        "hostname": request.hostname,
+        "routing_key": request.delivery_info["routing_key"],
+        "exchange": request.delivery_info["exchange"],
+        "priority": request.delivery_info["priority"],
+    }

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import celery
 import pytest
-from celery import Celery
+from celery import Celery, signature
 
 import kombu_elkmq
-from tests.servers import Server
-from tests.waiting import Program, eventually
+from tests.servers import Binary, Server, default_binary
+from tests.waiting import ROOT, Program, eventually
 
 kombu_elkmq.register()
+
+CELERY = tuple(int(part) for part in celery.__version__.split(".")[:2])
+"""Which Celery this is, for what older ones lack."""
+
+HERE = "one@here"
+"""The name of a worker that tests share."""
 
 
 class Site:
@@ -40,7 +50,7 @@ class Site:
             "CONF": json.dumps(self._conf),
         }
         self.app = Celery("tests.celery.app", broker=self.broker, backend=backend, set_as_current=False)
-        self.app.conf.update(**self._conf)
+        self.app.conf.update(**{name: value for name, value in self._conf.items() if name != "task_queues"})
         self._results: list[Any] = []
         closing.callback(self._close)
 
@@ -48,16 +58,50 @@ class Site:
         """A worker that is ready."""
         if pool in ("gevent", "eventlet"):
             pytest.importorskip(pool)
-        command = [sys.executable, "-m", "celery", "-A", "tests.celery.app", "worker", "-l", "INFO", "-P", pool]
-        command += ["-c", str(concurrency), *args]
-        program = self._closing.enter_context(Program(command=command, env={**self.env, **env}, merge=True))
-        program.wait_for(" ready.", timeout=40)
+        return self.program(
+            "worker", "-l", "INFO", "-P", pool, "-c", str(concurrency), *args, ready=" ready.", env=env
+        )  # fmt: skip
+
+    def program(self, *args: str, ready: str, env: dict[str, str] | None = None) -> Program:
+        """``celery ARGS`` with the app, once it says that it is ready."""
+        command = [sys.executable, "-m", "celery", "-A", "tests.celery.app", *args]
+        program = self._closing.enter_context(Program(command=command, env={**self.env, **(env or {})}, merge=True))
+        program.wait_for(ready, timeout=40)
         return program
+
+    def celery(self, *args: str, status: int = 0) -> str:
+        """What ``celery ARGS`` prints, once it has ended."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "tests.celery.app", *args],
+            env={**os.environ, **self.env, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+            capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert ended.returncode == status, ended.stdout + ended.stderr
+        return ended.stdout
+
+    def signature(self, task: str, *args: Any, **options: Any) -> Any:
+        """A task of the app to build canvases of."""
+        return signature(f"tests.celery.app.{task}", args, app=self.app, **options)
 
     def call(self, task: str, *args: Any, **options: Any) -> Any:
         """Send a task of the app."""
-        self._results.append(self.app.send_task(f"tests.celery.app.{task}", args, **options))
-        return self._results[-1]
+        return self.keep(self.app.send_task(f"tests.celery.app.{task}", args, **options))
+
+    def keep(self, result: Any) -> Any:
+        """See that a result does not outlive the test."""
+        self._results.append(result)
+        return result
+
+    def inspect(self, worker: str = HERE) -> Any:
+        """Questions to one worker: its answer ends the wait."""
+        return self.app.control.inspect(destination=[worker], timeout=15)
+
+    def ask(self, command: str, *, worker: str = HERE, **arguments: Any) -> Any:
+        """Have one worker do something; returns its answer."""
+        (answer,) = self.app.control.broadcast(
+            command, arguments=arguments, destination=[worker], reply=True, timeout=15, limit=1
+        )
+        return answer[worker]
 
     def _close(self) -> None:
         for result in self._results:
@@ -68,9 +112,30 @@ class Site:
         """What ran."""
         return self.record.read_text().splitlines() if self.record.exists() else []
 
+    def started(self) -> Counter[str]:
+        """What was started, and how often."""
+        return Counter(line.removeprefix("start ") for line in self.lines() if line.startswith("start "))
+
     def wait_for(self, line: str, count: int = 1, timeout: float = 20.0) -> None:
         """Wait until a line was written so often."""
         eventually(lambda: self.lines().count(line) >= count, timeout, f"{count} times {line!r} in the record")
+
+    def pending(self, queue: str = "celery") -> int:
+        """Messages of a queue that are with workers, unacknowledged."""
+        return sum(int(self.server.client().xpending(lane, "elkmq")["pending"]) for lane in self.lanes(queue))
+
+    def length(self, queue: str = "celery") -> int:
+        """Messages of a queue, those with workers counted."""
+        return sum(self.server.client().xlen(lane) for lane in self.lanes(queue))
+
+    def lanes(self, queue: str) -> list[str]:
+        """The streams of a queue's messages."""
+        found = self.server.client().keys(f"{queue}(event_stream*")
+        return [key.decode() for key in found]
+
+    def dead(self, queue: str = "celery") -> list[bytes]:
+        """Why each dead letter of a queue is one."""
+        return [fields[b"reason"] for _, fields in self.server.client().xrange(f"{queue}(dead_letters)")]
 
 
 @pytest.fixture
@@ -85,7 +150,16 @@ def make_site(
     return make
 
 
-@pytest.fixture
-def site(make_site: Callable[..., Site]) -> Iterator[Site]:
-    """A `Site` with Celery's defaults."""
-    return make_site()  # type: ignore[return-value]
+@pytest.fixture(scope="module")
+def open_site(
+    _shared_servers: Callable[[Binary], Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Site]]:
+    """``open_site(**conf)``: a `Site` that the tests of a module share, with whatever workers it is given."""
+    with ExitStack() as closing:
+
+        def make(**conf: Any) -> Site:
+            folder = tmp_path_factory.mktemp("site")
+            results = _shared_servers(default_binary())
+            return Site(closing.enter_context(Server()), results, folder, closing, None, **conf)
+
+        yield make
