@@ -303,6 +303,7 @@ def translate(
     server: str,
     doing: str,
     fate: str,
+    maybe_ran: bool = False,
     otherwise: type[EventQueueError] = ServerError,
 ) -> EventQueueError:
     """Turn an exception of redis-py, asyncio or the operating system, or an error of our scripts, into one of ours.
@@ -315,6 +316,7 @@ def translate(
         doing: What was tried, to follow "could not": ``enqueue the event``.
         fate: A clause on what became of the message where the error leaves that open, as a lost reply does:
             ``it is not known whether the event was enqueued``; where the server refused, the message says so instead.
+        maybe_ran: An attempt before this one may have been carried out, so that ``fate`` counts whatever the error says.
         otherwise: The class for an error reply that nothing else fits.
     """
     if isinstance(exc, EventQueueError):
@@ -327,7 +329,8 @@ def translate(
     kind, what, known, todo = _KINDS.get(code, (otherwise, "{server} answered: {text}", "", "read the server's log"))
     text = _tidy(text[found.end() :] if found and code in _KINDS else text) or type(exc).__name__
     what = what.format(server=server, text=text)
-    return kind("; ".join(part for part in (f"could not {doing}: {what}", known or fate, todo) if part) + ".")
+    became = fate if maybe_ran else known or fate
+    return kind("; ".join(part for part in (f"could not {doing}: {what}", became, todo) if part) + ".")
 
 
 def _code_without_reply(exc: Exception, words: str) -> str:

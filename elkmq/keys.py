@@ -22,6 +22,7 @@ key                                 type     holds
 ``NAME(signals)``                   stream   one entry: wakes consumers that wait for a resume or for their turn
 ``NAME(active_consumer)``           string   the one consumer that is served, on a single-active-consumer queue
 ``NAME(enqueued:ID)``               string   dedupe mark: the id that the event with the unique id ID was enqueued as
+``NAME(dequeued:CLIENT)``           string   what a client's last dequeue was handed, packed by cmsgpack (include/last_dequeue.lua)
 ``NAME(once:KEY)``                  hash     effect store: claim or result of KEY
 ``NAME(replies:INBOX)``             stream   responses for one client, gone with its last deadline
 ``NAME(message_queue)``             list     entry ids for consumers of elk-mq 0.1
@@ -56,7 +57,7 @@ _OWN_ENDINGS = (
     "counters", "rates", "signals", "wake", "active_consumer", "message_queue", "response_stream", "answered", "exchanges",
     "routing_version", "expiring", "unattended",
 )  # fmt: skip
-_OWN_FAMILIES = ("event_stream:", "enqueued:", "once:", "replies:", "exchange:", "bindings:")
+_OWN_FAMILIES = ("event_stream:", "enqueued:", "dequeued:", "once:", "replies:", "exchange:", "bindings:")
 
 
 def looks_like_a_key(name: str) -> bool:

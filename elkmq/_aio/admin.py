@@ -65,12 +65,12 @@ class Administration:
 
     async def stats(self) -> QueueStats:
         """Everything to be seen of the queue. One round trip; its cost grows with lanes and consumers, not with depth."""
-        pool, verbs = await self._session.open()
+        pool, verbs = await self._session.open(look=True)
         return read_stats(await pool.run(verbs.stats()))
 
     async def settings(self) -> QueueSettings:
         """What the queue is set to."""
-        pool, verbs = await self._session.open()
+        pool, verbs = await self._session.open(look=True)
         return QueueSettings.read(await pool.run(verbs.check_settings({})))
 
     async def configure(self, **changes: Any) -> QueueSettings:
@@ -126,7 +126,7 @@ class Administration:
 
         ``start`` and ``end``, both inclusive: an id of the log, server milliseconds, or an aware `datetime`.
         """
-        pool, verbs = await self._session.open()
+        pool, verbs = await self._session.open(look=True)
         position, last = _position(start, "-"), _position(end, "+")
         while True:
             page = await pool.run(verbs.event_log(position, last, PAGE))

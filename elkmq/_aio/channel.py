@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from elkmq._aio.line import Interrupted, Line, resolve
 from elkmq._core.call import Call
-from elkmq._core.sending import Done, Sending, checked, closed, ignore
+from elkmq._core.sending import Done, Sending, checked, closed, ignore, load, loaded
 from elkmq._endpoint import Endpoint
 from elkmq.errors import EventQueueError
 
@@ -96,6 +96,37 @@ class Channel(Line):
         except asyncio.CancelledError:
             self._forget([sending])
             raise
+
+    def leave(self, call: Call[Any]) -> None:
+        """Send a call that nobody waits for, and return at once, whatever the state of the connection."""
+        self._here()
+
+        def done(outcome: Any) -> None:
+            self._left.discard(sending)
+            ignore(outcome)
+
+        sending: Sending[Any] = Sending(call, done)
+        self._left.add(sending)
+        # With its script: the loop may end before anybody reads that the server has not got it.
+        first = (Sending(load(call.script), loaded),) if call.script else ()
+        self._submit(*first, sending)
+        self._flush()
+
+    async def finish_left(self, patience: float) -> None:
+        """Wait up to so many seconds for the calls that `leave` sent."""
+        if self._loop is not asyncio.get_running_loop():
+            return
+
+        def give_up() -> None:
+            self._left.clear()
+            self._changed()
+
+        timer = self._loop.call_later(patience, give_up)
+        try:
+            while self._left:
+                await self._change()
+        finally:
+            timer.cancel()
 
     async def drain(self) -> int:
         """Let the reader take the replies that are there and return how many calls are still outstanding."""

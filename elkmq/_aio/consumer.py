@@ -23,6 +23,7 @@ from elkmq._core.call import Call
 from elkmq._core.clock import now
 from elkmq._core.consumer import ConsumerState
 from elkmq._core.entry import Entry, Tended
+from elkmq._core.sending import LAST_PATIENCE
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq._heart import Heart, heart
 from elkmq.errors import EventQueueError, JSONParseError, LeaseLost, QueueClosed, ServerConnectionError
@@ -36,9 +37,6 @@ T = TypeVar("T")
 LONGEST_WAIT = 10.0
 """Seconds of one blocking read at most: after that the server's state is looked at again. Under a Redis `timeout` setting
 that hangs up idle clients nothing is lost, it only costs a reconnect."""
-
-LAST_PATIENCE = 5.0
-"""Seconds that `close` tries to reach a server for; where it cannot, deliveries come back when the lease is over."""
 
 
 class Consumer:

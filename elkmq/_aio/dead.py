@@ -59,12 +59,12 @@ class DeadLetters:
         """The oldest ``limit`` dead letters, or those that follow the one with the id ``after``. One round trip."""
         whole("limit", limit, 1, 100_000)
         start = "-" if after is None else _next(after)
-        pool, verbs = await self._session.open()
+        pool, verbs = await self._session.open(look=True)
         return [_read(entry) for entry in await pool.run(verbs.dead_letters(start, limit))]
 
     async def get(self, id_: str) -> DeadLetter | None:
         """The dead letter with this id; None: there is none (any more). One round trip."""
-        pool, verbs = await self._session.open()
+        pool, verbs = await self._session.open(look=True)
         found = await pool.run(verbs.dead_letters(_checked(id_), 1))
         return _read(found[0]) if found and found[0].id.decode() == id_ else None
 

@@ -1,4 +1,10 @@
-"""The simple form: an event is handed out once and gone from the queue."""
+"""The simple form: an event is handed out once and gone from the queue.
+
+A reply that is lost, and a caller that is torn away before it has its event, would lose the event. So each dequeue has a
+client's name and a turn: asked again for the same turn the server gives the same answer, and a turn that nobody wants any more
+is undone. What remains is a process that dies between the server's step and the caller's: that event is gone, which is
+what `EventQueue.receive` is for.
+"""
 
 from __future__ import annotations
 
@@ -21,71 +27,61 @@ log = logging.getLogger("elkmq")
 LONGEST_WAIT = 10.0
 """Seconds of one blocking read at most, as in `elkmq._aio.consumer`."""
 
+REMEMBERED = 120.0
+"""Seconds, on top of ``retry_for``, for which the server remembers what a client's last dequeue was handed."""
+
 
 class Dequeuing:
     """`EventQueue.dequeue` and `dequeue_blocking`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._clients: list[_Client] = []
         self._idle: list[Waiter] = []
         self._busy: set[Waiter] = set()
         self._closed = False
 
     async def now(self) -> TimestampedEvent:
         """The next event; raises EmptyQueue."""
-        pool, verbs = await self._session.open()
         while True:
-            reply = await pool.run(verbs.dequeue())
-            if reply.state == "more":
-                continue
-            if not reply.entries:
-                raise self._nothing(reply)
-            found = await self._event(verbs, reply.entries[0])
+            found, reply = await self._ask()
             if found is not None:
                 return found
+            if not reply.entries and reply.state != "more":
+                raise self._nothing(reply)
 
     async def soon(self, span: float) -> TimestampedEvent:
         """The next event within so many seconds; raises EmptyQueue.
 
         While it waits it is a consumer whose lease covers its wait, so that what the blocking read hands it is not lost on
-        the way; it is then completed like any delivery.
+        the way; the dequeue that follows the read then makes it the caller's.
         """
-        pool, verbs = await self._session.open()
+        _, verbs = await self._session.open()
         deadline = now() + span
-        waiter = self._idle.pop() if self._idle else self._session.waiter()
-        self._busy.add(waiter)
-        if self._closed:
-            await waiter.close()
         place = _Place()
+        waiter: Waiter | None = None
         try:
             while True:
-                if place.waited:
-                    # The connection may have broken meanwhile; what follows cannot be repeated, so that is found out, and
-                    # mended, with a call that can.
-                    await pool.run(verbs.join())
-                reply = await pool.run(verbs.dequeue(place.name, self._lease))
-                if reply.entries:
-                    found = await self._event(verbs, reply.entries[0])
-                    if found is not None:
-                        return found
-                    continue
-                if reply.state == "more":
+                found, reply = await self._ask(place)
+                if found is not None:
+                    return found
+                if reply.entries or reply.state == "more":
                     continue
                 left = min(LONGEST_WAIT, deadline - now())
                 if left <= 0:
                     raise self._nothing(reply)
+                if waiter is None:
+                    waiter = await self._waiter()
                 if reply.state:
                     await self._until_served(waiter, verbs, left)
-                    continue
-                place.waited = True
-                left = min(left, await self._next_event(verbs))
-                found = await self._first(waiter, verbs, place, reply, left)
-                if found is not None:
-                    return found
+                else:
+                    left = min(left, await self._next_event(verbs))
+                    await self._until_there_is_one(waiter, verbs, place, reply, left)
         finally:
-            self._busy.discard(waiter)
-            self._idle.append(waiter)
-            if place.waited:
+            if waiter is not None:
+                self._busy.discard(waiter)
+                self._idle.append(waiter)
+            if place.registered:
                 await self._leave(verbs, place)
 
     async def close(self) -> None:
@@ -95,9 +91,56 @@ class Dequeuing:
         for waiter in waiters:
             await waiter.close()
 
+    async def _ask(self, place: _Place | None = None) -> tuple[TimestampedEvent | None, Taken]:
+        """One dequeue: the event, None where there was none or it could not be read; and what the server said."""
+        pool, verbs = await self._session.open()
+        keep = round((float(self._session.endpoint.options.retry_for) + REMEMBERED) * 1000)
+        try:
+            client = self._clients.pop()
+        except IndexError:
+            client = _Client()
+        while True:
+            again, client.unanswered = client.unanswered, False
+            client.turn += not again
+            try:
+                reply = await pool.run(
+                    verbs.dequeue(
+                        place.name if place else "", self._lease, client=client.name, turn=client.turn, keep=keep
+                    )
+                )
+                if place is not None and not reply.entries and not reply.state:
+                    place.registered = True
+                found = await self._event(verbs, reply.entries[0]) if reply.entries else None
+            except ServerConnectionError:
+                # Whoever dequeues here next asks for the same turn, and so gets what may have been handed out.
+                client.unanswered = True
+                self._clients.append(client)
+                raise
+            except EventQueueError:
+                self._clients.append(client)
+                raise
+            except BaseException:
+                if place is not None:
+                    place.registered = True  # perhaps
+                pool.leave(verbs.undo_dequeue(client.name, client.turn, keep))
+                raise
+            if not again or reply.entries:
+                self._clients.append(client)
+                return found, reply
+
     @property
     def _lease(self) -> int:
         return round((LONGEST_WAIT + float(self._session.options.lease)) * 1000)
+
+    async def _waiter(self) -> Waiter:
+        try:
+            waiter = self._idle.pop()
+        except IndexError:
+            waiter = self._session.waiter()
+        self._busy.add(waiter)
+        if self._closed:
+            await waiter.close()
+        return waiter
 
     async def _until_served(self, waiter: Waiter, verbs: Verbs, left: float) -> None:
         """Wait until a paused queue goes on."""
@@ -118,30 +161,19 @@ class Dequeuing:
             return 0.0
         return LONGEST_WAIT if tended.next_event < 0 else tended.next_event / 1000
 
-    async def _first(
-        self, waiter: Waiter, verbs: Verbs, place: _Place, reply: Taken, left: float
-    ) -> TimestampedEvent | None:
+    async def _until_there_is_one(self, waiter: Waiter, verbs: Verbs, place: _Place, reply: Taken, left: float) -> None:
+        """Have the server hand something to this place; the dequeue that follows finds it there."""
         call = verbs.wait_for_entries(place.name, 1, reply.lanes, max(1, round(left * 1000)))
         before, place.unsure_until = place.unsure_until, now() + left + 1.0
         try:
-            entries = await waiter.wait(call)
-            if entries is not None:
+            if await waiter.wait(call) is not None:
                 place.unsure_until = before
         except ServerConnectionError:
-            pool, _ = await self._session.open()
-            try:
-                entries = await pool.run(verbs.recover(place.name, [], 1))
-            except LeaseLost:
-                place.name, entries = consumer_name(), None
+            return
         except EventQueueError as error:
             if "NOGROUP" not in str(error) and "UNBLOCKED" not in str(error):
                 raise
-            entries = None  # the queue was deleted; the dequeue that follows makes it again
-        for entry in entries or ():
-            found = await self._take(verbs, place, entry)
-            if found is not None:
-                return found
-        return None
+            # The queue was deleted; the dequeue that follows makes it again.
 
     async def _leave(self, verbs: Verbs, place: _Place) -> None:
         """Hand back what came besides; where a blocking read was broken off, the server may give to it for a while yet."""
@@ -162,27 +194,6 @@ class Dequeuing:
             if not self._closed:
                 log.warning("what %s was handed comes back when its lease is over: %s", self._session.describe(), error)
 
-    async def _take(self, verbs: Verbs, place: _Place, entry: Entry) -> TimestampedEvent | None:
-        if entry.lane == b"w":
-            return None  # The dequeue that follows passes the wake token on.
-        pool, _ = await self._session.open()
-        key = (entry.lane, entry.id)
-        if b"response" in entry.fields and b"event" not in entry.fields:
-            await pool.run_many(verbs.keep_response(entry))
-            return None
-        try:
-            found = _read(entry)
-        except JSONParseError as error:
-            log.error(
-                "an entry of %s cannot be read: it is among the dead letters: %s", self._session.describe(), error
-            )
-            await pool.run(verbs.reject(place.name, [key], "unreadable", str(error)))
-            return None
-        if await pool.run(verbs.settle(place.name, [key])):
-            place.name = consumer_name()  # its lease was over, and a name is not used again
-            return None
-        return found
-
     async def _event(self, verbs: Verbs, entry: Entry) -> TimestampedEvent | None:
         try:
             return _read(entry)
@@ -200,13 +211,22 @@ class Dequeuing:
         return EmptyQueue(f"the queue {self._session.name!r} has nothing to hand out now.")
 
 
+class _Client:
+    """Who asks, and for the how many-eth time. One caller's at a time."""
+
+    def __init__(self) -> None:
+        self.name = consumer_name()
+        self.turn = 0
+        self.unanswered = False
+        """Whether the answer to this turn was lost for good."""
+
+
 class _Place:
     """One caller's place among the consumers."""
 
     def __init__(self) -> None:
         self.name = consumer_name()
-        self.waited = False
-        """Whether it is registered."""
+        self.registered = False
         self.unsure_until = 0.0
         """Until when the server may hand it something that nobody reads, by `elkmq._core.clock`."""
 

@@ -60,6 +60,7 @@ class Line:
         self._queue: deque[Sending[Any]] = deque()
         self._sent: deque[Sending[Any]] = deque()
         self._again: deque[Sending[Any]] = deque()
+        self._left: set[Sending[Any]] = set()  # sent on behalf of those that are gone
         self._missing: dict[str, Script] = {}
         self._resending = False
         self._ticking = False

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from elkmq._aio.channel import Channel
 from elkmq._aio.line import Interrupted
 from elkmq._core.call import Call
-from elkmq._core.sending import raise_first
+from elkmq._core.sending import LAST_PATIENCE, raise_first
 from elkmq._endpoint import Endpoint
 from elkmq.errors import EventQueueError
 
@@ -107,6 +107,10 @@ class Pool:
         """Run calls in one piece on the channel; see `Channel.run_many`."""
         return await self._channel.run_many(calls)
 
+    def leave(self, call: Call[Any]) -> None:
+        """Send a call whose caller cannot wait for it, being torn away; a failure is logged, `close` waits a while for it."""
+        self._channel.leave(call)
+
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel]:
         """Lend the channel: ``async with pool.channel() as channel: ...``."""
@@ -114,4 +118,5 @@ class Pool:
 
     async def close(self) -> None:
         """Hang up; calls under way end with `QueueClosed`."""
+        await self._channel.finish_left(LAST_PATIENCE)
         await self._channel.close()

@@ -36,6 +36,7 @@ class Session:
         self._closed = False
         self._pool: Pool | None = None
         self._verbs: Verbs | None = None
+        self._joined = False
         forget_in_child(self)
 
     def forget_parent(self) -> None:
@@ -62,15 +63,15 @@ class Session:
         """The keys of a queue at this server."""
         return QueueKeys(name, self.options.global_keyprefix, self.endpoint.cluster)
 
-    async def open(self) -> tuple[Pool, Verbs]:
-        """The connections and the verbs.
+    async def open(self, *, look: bool = False) -> tuple[Pool, Verbs]:
+        """The connections and the verbs. ``look``: for a look at a queue, which makes none.
 
         Raises:
             EmbeddedServerError: No url was given and no server can be had.
             ServerConnectionError, AuthenticationError, ServerTooOld: as they say.
             QueueClosed: `close` was called.
         """
-        if self._pool is not None and self._verbs is not None:
+        if self._pool is not None and self._verbs is not None and (self._joined or look):
             return self._pool, self._verbs
         async with self._opening:
             self._refuse_if_closed()
@@ -88,8 +89,12 @@ class Session:
                     window=round(float(self.options.dedupe_window) * 1000),
                     delivery_limit=self.options.delivery_limit,
                 )
-                await pool.run(verbs.join())
+                if look:
+                    await pool.run(verbs.join(look=True))
                 self._verbs = verbs
+            if not (self._joined or look):
+                await self._pool.run(self._verbs.join())
+                self._joined = True
             return self._pool, self._verbs
 
     def _refuse_if_closed(self) -> None:

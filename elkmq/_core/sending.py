@@ -15,6 +15,9 @@ Done = Callable[[Any], None]
 
 log = logging.getLogger("elkmq.link")
 
+LAST_PATIENCE = 5.0
+"""Seconds that whoever closes something tries to reach a server for."""
+
 NOT_SENT = "nothing was sent"
 REFUSED = "the server did not carry it out"
 
@@ -72,18 +75,19 @@ def read(call: Call[T], reply: Any) -> T | Exception:
 
 def refusal(call: Call[Any], error: Exception, server: str) -> EventQueueError:
     """The outcome of a call that the server answered with an error."""
-    return _ours(error, server, call.doing, REFUSED)
+    return _ours(error, server, call.doing, REFUSED, maybe_ran=False)
 
 
 def surrender(sending: Sending[Any], error: Exception, server: str) -> EventQueueError:
     """The outcome of a call that is not repeated any more."""
-    return _ours(error, server, sending.call.doing, sending.call.fate if sending.maybe_ran else NOT_SENT)
+    fate = sending.call.fate if sending.maybe_ran else NOT_SENT
+    return _ours(error, server, sending.call.doing, fate, maybe_ran=sending.maybe_ran)
 
 
-def _ours(error: Exception, server: str, doing: str, fate: str) -> EventQueueError:
+def _ours(error: Exception, server: str, doing: str, fate: str, *, maybe_ran: bool) -> EventQueueError:
     if isinstance(error, EventQueueError):
         return type(error)(*error.args)  # each call raises one of its own
-    ours = translate(error, server=server, doing=doing, fate=fate)
+    ours = translate(error, server=server, doing=doing, fate=fate, maybe_ran=maybe_ran)
     ours.__cause__ = error
     return ours
 

@@ -93,9 +93,15 @@ class Verbs:
             "dequeue",
             main,
             read.dequeued,
-            retry=False,
             doing="dequeue",
-            fate="if an event was handed out just then, it is gone",
+            fate="if an event was handed out just then, this client's next dequeue gets it",
+        )
+        self._undo_dequeue: Prepared[bool] = Prepared(
+            "undo_dequeue",
+            main,
+            bool,
+            doing="put a dequeued event back",
+            fate="it is not known whether it was put back; if not, it is gone",
         )
         self._bury: Prepared[int] = Prepared("bury", main, int, retry=False)
         self._respond: Prepared[tuple[str, int]] = Prepared(
@@ -134,9 +140,9 @@ class Verbs:
             "finish", main, bool, doing="record the effect", fate="it is not known whether it was recorded"
         )
 
-    def join(self) -> Call[bool]:
-        """The first contact with the queue; whether it is new."""
-        return self._join()
+    def join(self, *, look: bool = False) -> Call[bool]:
+        """The first contact with the queue; whether it is new. ``look``: make nothing."""
+        return self._join(int(look))
 
     # -- events in
 
@@ -265,12 +271,20 @@ class Verbs:
 
     # -- the simple form
 
-    def dequeue(self, consumer: str = "", lease: int = 0) -> Call[Taken]:
+    def dequeue(
+        self, consumer: str = "", lease: int = 0, *, client: str = "", turn: int = 0, keep: int = 0
+    ) -> Call[Taken]:
         """Hand out one event for good; where there is none, register ``consumer`` for a blocking read.
 
+        ``client`` and ``turn``: who asks, for the how many-eth time; asked again within ``keep`` ms it gets the same answer.
         The state ``more`` means: ask again at once.
         """
-        return self._dequeue(self.counting, consumer, lease, self.delivery_limit)
+        args = (self.counting, consumer, lease, self.delivery_limit, client, turn, keep)
+        return self._dequeue(*args, retry=client != "")
+
+    def undo_dequeue(self, client: str, turn: int, keep: int) -> Call[bool]:
+        """Put back what the client's dequeue of that turn handed out; whether it was anything."""
+        return self._undo_dequeue(client, turn, self.counting, keep)
 
     def bury(self, entry: Entry, reason: str, error: str = "") -> Call[int]:
         """Put a dequeued entry that cannot be read among the dead letters."""

@@ -66,12 +66,12 @@ class Administration:
 
     def stats(self) -> QueueStats:
         """Everything to be seen of the queue. One round trip; its cost grows with lanes and consumers, not with depth."""
-        pool, verbs = self._session.open()
+        pool, verbs = self._session.open(look=True)
         return read_stats(pool.run(verbs.stats()))
 
     def settings(self) -> QueueSettings:
         """What the queue is set to."""
-        pool, verbs = self._session.open()
+        pool, verbs = self._session.open(look=True)
         return QueueSettings.read(pool.run(verbs.check_settings({})))
 
     def configure(self, **changes: Any) -> QueueSettings:
@@ -125,7 +125,7 @@ class Administration:
 
         ``start`` and ``end``, both inclusive: an id of the log, server milliseconds, or an aware `datetime`.
         """
-        pool, verbs = self._session.open()
+        pool, verbs = self._session.open(look=True)
         position, last = _position(start, "-"), _position(end, "+")
         while True:
             page = pool.run(verbs.event_log(position, last, PAGE))

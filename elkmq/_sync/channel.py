@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from elkmq._core.call import Call
+from elkmq._core.recovery import FROM_BELOW
 from elkmq._core.sending import Done, Sending, checked, closed, ignore
 from elkmq._endpoint import Endpoint, Raw
 from elkmq._sync.line import Line
@@ -61,7 +62,7 @@ class Channel(Line):
                 try:
                     raw.send_packed_command((packed,), check_health=False)
                     reply = raw.read_response(disconnect_on_error=False)
-                except Exception as error:  # noqa: BLE001 - judged
+                except FROM_BELOW as error:
                     # Still under the lock: the next thread must find this call in its place.
                     sending = Sending(call)
                     sending.written = True

@@ -32,7 +32,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from elkmq._core.call import Script
 from elkmq._core.fork import disarm, forget_in_child
-from elkmq._core.recovery import MAX_SENDINGS, Backoff, Failure, hopeless, judge
+from elkmq._core.recovery import FROM_BELOW, MAX_SENDINGS, Backoff, Failure, hopeless, judge
 from elkmq._core.sending import Sending, call_back, closed, load, loaded, log, pack, read, refusal, surrender
 from elkmq._endpoint import Endpoint, Raw
 from elkmq.errors import EventQueueError
@@ -149,7 +149,7 @@ class Line:
         self._again.clear()  # only now: in between they are in both
         try:
             self._raw.send_packed_command((packed,), check_health=False)
-        except Exception as error:  # noqa: BLE001 - judged
+        except FROM_BELOW as error:
             self._broken(error)
 
     def _send_again(self) -> None:
@@ -166,7 +166,7 @@ class Line:
             reply = raw.read_response(disconnect_on_error=False)
             if block:
                 raw._sock.settimeout(self._timeout)
-        except Exception as error:  # noqa: BLE001 - judged
+        except FROM_BELOW as error:
             self._failed(error)
         else:
             self._settle(sending, read(sending.call, reply))
@@ -180,7 +180,7 @@ class Line:
             return False
         try:
             return bool(self._raw.can_read(0))
-        except Exception as error:  # noqa: BLE001 - judged
+        except FROM_BELOW as error:
             self._broken(error)
             return False
 
@@ -268,7 +268,7 @@ class Line:
             except Interrupted:
                 if not self._closed:
                     raise
-            except Exception as error:  # noqa: BLE001 - judged
+            except FROM_BELOW as error:
                 self._broken(error)
                 self._error = error
                 self._not_before = time.monotonic() + self._backoff.delay()

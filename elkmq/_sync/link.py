@@ -12,11 +12,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from elkmq._core.call import Call
 from elkmq._core.fork import forget_in_child
-from elkmq._core.sending import raise_first
+from elkmq._core.sending import LAST_PATIENCE, ignore, raise_first
 from elkmq._endpoint import Endpoint
 from elkmq._sync.channel import Channel
 from elkmq._sync.line import Interrupted
@@ -126,6 +126,26 @@ class Pool:
         """Run calls in one piece on a free channel; see `Channel.run_many`."""
         with self.channel() as channel:
             return channel.run_many(calls)
+
+    def leave(self, call: Call[Any]) -> None:
+        """Send a call whose caller cannot wait for it, being torn away; a failure is logged, `close` waits a while for it.
+
+        On a thread, since exceptions out of signal handlers hit the main one only. It is no daemon: a process that ends waits
+        for it. The caller waits for it as well, so that what it does next comes after it.
+        """
+
+        def send() -> None:
+            channel = Channel(self.endpoint, slot_key=self._slot_key, retry_for=min(self._retry_for, LAST_PATIENCE))
+            try:
+                channel.run(call)
+            except EventQueueError as error:
+                ignore(error)
+            finally:
+                channel.close()
+
+        thread = threading.Thread(target=send, name="elkmq-undo")
+        thread.start()
+        thread.join()
 
     @contextmanager
     def channel(self) -> Iterator[Channel]:

@@ -114,18 +114,21 @@ class EventQueue(Administration):
     def dequeue(self) -> TimestampedEvent:
         """Take the next event for good. It is gone from the queue even if its handler crashes: see `receive`.
 
+        Nothing is lost where the connection breaks, or where this call is cancelled or interrupted before it returned: the
+        event then goes back, to come next. Only a process that dies in that moment takes its event along.
+
         Raises:
             EmptyQueue: There is none.
-            ServerConnectionError: The server could not be reached. If the connection broke after the server had handed an
-                event out, that event is gone: this is what `receive` is for.
+            ServerConnectionError: The server could not be reached. Had it handed an event out just before, this object's next
+                `dequeue` gets that one, within two minutes.
         """
+        self._settle_in()
         return self._dequeuing.now()
 
     def dequeue_blocking(self, timeout: Seconds | None = None) -> TimestampedEvent:
         """Wait up to ``timeout`` seconds (None or 0: for ever, as in elk-mq) for the next event, and take it for good.
 
-        Nothing is lost where the connection or this process breaks while it waits. But who is cancelled or interrupted in
-        the very moment in which an event comes may lose that one: give a ``timeout`` rather than cancel, or use `receive`.
+        Nothing is lost where the connection or this process breaks while it waits; otherwise as `dequeue`.
 
         Raises:
             EmptyQueue: None came.

@@ -33,7 +33,7 @@ if settings.serve_elkmq01 and settings.max_length then
   -- They take events out of their list without a trace here, so nobody could say how many are left.
   fail('ELKMQ_BAD_SETTING max_length does not go with serving consumers of elk-mq 0.1')
 end
-in_use(settings, server_time())
+if #ARGV > 1 then in_use(settings, server_time()) end
 if ARGV[1] ~= 'same' and settings_text(settings) ~= before then
   sure_of_wakes()
   redis.call('SET', key('settings'), settings_text(settings))

@@ -49,7 +49,7 @@ ENTRIES = {
 async def test_entries_that_are_no_events_become_dead_letters_and_stop_nobody(library, fast_server, name, how, caplog):
     async with library() as lib:
         queue = lib.queue(name, fast_server.url)
-        await queue.stats()  # what was there before would be the history of original clients
+        await queue.configure()  # what was there before would be the history of original clients
         with fast_server.client() as client:
             for fields in ENTRIES.values():
                 client.xadd(f"{name}(event_stream)", fields)
@@ -99,7 +99,7 @@ async def test_entries_that_are_no_events_become_dead_letters_and_stop_nobody(li
 async def test_other_fields_of_an_event_that_make_no_sense(library, fast_server, name, fields):
     async with library() as lib:
         queue = lib.queue(name, fast_server.url)
-        await queue.stats()
+        await queue.configure()
         with fast_server.client() as client:
             client.xadd(f"{name}(event_stream)", {"event": json.dumps(GOOD), **fields})
         async with await queue.consumer() as consumer:

@@ -50,7 +50,7 @@ async def test_a_request_and_its_response(library, server_url, name):
 async def test_a_request_that_nobody_answers_expires_in_time(library, server_url, name):
     async with library() as lib:
         queue = lib.queue(name, server_url)
-        await queue.stats()
+        await queue.configure()
         begun = time.monotonic()
         with pytest.raises(TimeoutExpired, match="no response to 'a' came within 1 s"):
             await queue.await_response(ServiceEvent(1, "a"))
@@ -62,7 +62,7 @@ async def test_a_request_that_nobody_answers_expires_in_time(library, server_url
 async def test_a_timeout_of_the_call_goes_before_the_events_own(library, fast_url, name):
     async with library() as lib:
         queue = lib.queue(name, fast_url)
-        await queue.stats()
+        await queue.configure()
         begun = time.monotonic()
         with pytest.raises(TimeoutExpired):
             await queue.await_response(ServiceEvent(60, "a"), timeout=0.2)
@@ -89,7 +89,7 @@ async def _consumers(queue, count):
 async def test_waiting_for_an_event_ends_in_time(library, fast_url, name, timeout):
     async with library() as lib:
         queue = lib.queue(name, fast_url)
-        await queue.stats()
+        await queue.configure()
         begun = time.monotonic()
         with pytest.raises(EmptyQueue):
             await queue.dequeue_blocking(timeout)

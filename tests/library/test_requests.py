@@ -33,7 +33,7 @@ async def test_waiting_costs_the_server_no_commands(library, make_server, name):
     server = make_server()
     async with library() as lib:
         queue = lib.queue(name, server.url)
-        await queue.stats()
+        await queue.configure()
         with server.client() as client:
             waiting = asyncio.ensure_future(queue.await_response(event(timeout=3), timeout=3))
             await until(queue, ready=1)
@@ -143,7 +143,7 @@ async def test_an_event_that_came_out_of_a_queue_can_be_asked_again(library, fas
 async def test_timeouts_of_many_at_once_are_each_kept(library, fast_url, name):
     async with library() as lib:
         queue = lib.queue(name, fast_url)
-        await queue.stats()
+        await queue.configure()
 
         async def ask(timeout):
             begun = time.monotonic()
@@ -211,7 +211,7 @@ async def test_call_raises_what_the_handler_raised(library, fast_url, name):
 async def test_thousands_of_requests_awaited_at_once_over_few_connections(make_server, name, count):
     server = make_server()
     async with aio.EventQueue(name, server.url) as queue:
-        await queue.stats()
+        await queue.configure()
         waiting = [asyncio.ensure_future(queue.call("echo", str(i), timeout=100)) for i in range(count)]
         await until(queue, 60, ready=count)
         with server.client() as client:

@@ -170,6 +170,36 @@ def bury(q: Rig) -> Call[Any]:
 
 
 @scene
+def join(q: Rig) -> Call[Any]:
+    q.put()
+    q.open("c")
+    return q.verbs.join()
+
+
+@scene
+def dequeue_again(q: Rig) -> Call[Any]:
+    held(q)
+    q.put()
+    q.run(q.verbs.dequeue(client="me", turn=1, keep=60_000))
+    q.put()
+    return q.verbs.dequeue(client="me", turn=2, keep=60_000)
+
+
+@scene
+def dequeue_what_a_read_was_handed(q: Rig) -> Call[Any]:
+    held(q)
+    return q.verbs.dequeue("c", 5000, client="me", turn=1, keep=60_000)
+
+
+@scene
+def undo_dequeue(q: Rig) -> Call[Any]:
+    held(q)
+    q.put()
+    q.run(q.verbs.dequeue(client="me", turn=1, keep=60_000))
+    return q.verbs.undo_dequeue("me", 1, 60_000)
+
+
+@scene
 def claim(q: Rig) -> Call[Any]:
     return q.verbs.claim("k", "me", 1000)
 
@@ -252,7 +282,8 @@ def test_what_was_taken_from_one_lane_is_not_hidden_by_another(q: Rig, ending):
 
 GO_ON = {
     "open_", "revive", "settle", "settle_kept", "requeue", "requeue_delayed", "requeue_too_often", "reject", "leave",
-    "take_over", "recover", "start", "purge", "drop",
+    "take_over", "recover", "start", "purge", "drop", "join", "dequeue_again", "dequeue_what_a_read_was_handed",
+    "undo_dequeue",
 }  # fmt: skip
 
 

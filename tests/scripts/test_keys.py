@@ -21,7 +21,9 @@ def dictionary(owner: str) -> dict[str, str]:
 
 def families(endings: set[str]) -> set[str]:
     """The endings, those of a family by the family."""
-    return {re.sub(r"^(event_stream:)\d+$|^((?:enqueued|once|replies):).*$", r"\1\2", ending) for ending in endings}
+    return {
+        re.sub(r"^(event_stream:)\d+$|^((?:enqueued|dequeued|once|replies):).*$", r"\1\2", ending) for ending in endings
+    }
 
 
 def test_everything_in_use_is_in_the_dictionary_and_everything_in_the_dictionary_is_used(server, name):
