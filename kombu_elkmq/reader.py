@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,10 @@ class Reader:
 
     def learn(self, text: bytes | None) -> None:
         """Note what the queue is set to do."""
-        found = read_settings(text)
+        self.note(read_settings(text))
+
+    def note(self, found: Mapping[str, str]) -> None:
+        """The same of settings that were read."""
         self.ttl = int(found["ttl"]) if found.get("ttl") else None
         self.relays = "dead_letter_exchange" in found
         self.auto_delete = "auto_delete" in found

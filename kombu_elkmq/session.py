@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
@@ -300,9 +301,9 @@ class Session(Upkeep):
             self.deliveries.flush()
             self.release(reader)
 
-    def claim(self, queue: str) -> None:
-        """Own a queue: be registered there, which tells others that its owner is alive."""
-        self.reader(queue)
+    def claim(self, queue: str, settings: Mapping[str, str]) -> None:
+        """Own a queue that is about to be declared: be registered there, which tells others that its owner is alive."""
+        self.reader(queue).note(settings)
         self.exclusive.add(queue)
 
     def disclaim(self, queue: str) -> None:

@@ -84,8 +84,7 @@ class Topology(base.StdChannel):
         """Declare a queue; returns its name, ready messages and live consumers. Raises 404, 405, 406."""
         session = self.session
         if passive:
-            found = self._look(queue, declarations.DECLARE)
-            return queue_declare_ok_t(queue, found.ready, found.consumers)
+            return self._declared(queue, self._look(queue, declarations.DECLARE))
         queue = queue or f"amq.gen-{uuid.uuid4()}"
         if looks_like_a_key(queue) or "{" in queue or "}" in queue:
             raise amqp.AccessRefused(
@@ -96,11 +95,14 @@ class Topology(base.StdChannel):
             )
         read = declarations.read(queue, arguments or {}, session.options, short_lived=bool(auto_delete or exclusive))
         settings = dict(read.settings)
-        if auto_delete:
+        # A queue of Celery's remote control is shared, as on redis://: Celery warns of two workers of one name by itself, and
+        # one that was killed must not keep its successor from starting for as long as its lease lasts.
+        exclusive = exclusive and not queue.endswith(".pidbox")
+        if auto_delete or exclusive:
             settings["auto_delete"] = "1"
         if exclusive:
             settings["exclusive"] = session.name
-            session.claim(queue)
+            session.claim(queue, settings)
         try:
             found = self._own(
                 lambda instead: session.routing.queue_declare(
@@ -117,7 +119,12 @@ class Topology(base.StdChannel):
             session.sweep_at = 0.0
         if read.max_priority is not None:
             session.max_priorities[queue] = read.max_priority
-        return queue_declare_ok_t(queue, found.ready, found.consumers)
+        return self._declared(queue, found)
+
+    def _declared(self, queue: str, found: Declared) -> Any:
+        reader = self.session.readers.get(queue)
+        silent = reader is not None and not reader.subscriptions  # registered, and no consumer in AMQP's sense
+        return queue_declare_ok_t(queue, found.ready, max(0, found.consumers - silent))
 
     def _same(self, queue: str, text: str, found: Declared) -> None:
         """Raise 406, or warn, where a queue is there with other arguments."""
@@ -212,6 +219,9 @@ class Topology(base.StdChannel):
     def after_reply_message_received(self, queue: str) -> None:
         """The one reply that a queue was made for came: it goes, and later ones to it are dropped."""
         session = self.session
+        reader = session.readers.get(queue)
+        if reader is not None and not reader.subscriptions:
+            session.release(reader)
         session.run(
             session.routing.queue_delete(queue, if_unused=False, if_empty=False, tombstone=True, who=session.name)
         )

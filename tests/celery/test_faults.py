@@ -143,13 +143,13 @@ def test_a_task_that_kills_its_pool_process_ends_as_a_dead_letter(make_site: Cal
 
 def test_tasks_longer_than_the_lease_run_once(make_site: Callable[..., Site]) -> None:
     site = late(make_site, options={"lease": 1})
-    site.worker("-n", "one@here", pool="solo")
-    site.worker("-n", "two@here", pool="solo")
+    workers = [site.worker("-n", f"{name}@here", pool="solo") for name in ("one", "two")]
     site.call("mark", "long", 3)
     site.call("mark", "due", countdown=3)
     site.wait_for("done long")
     site.wait_for("done due")
     assert set(started(site).values()) == {1}
+    assert not [line for worker in workers for line in worker.lines if "Connection to broker lost" in line]
 
 
 def test_clean_shutdown_hands_back_at_once(make_site: Callable[..., Site]) -> None:

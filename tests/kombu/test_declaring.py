@@ -105,6 +105,26 @@ def test_an_exclusive_queue_goes_with_its_connection(
     other.default_channel.queue_declare(name, exclusive=True)
 
 
+def test_an_exclusive_queue_goes_with_its_last_consumer_and_nobody_misses_it(connection: Connection, name: str) -> None:
+    queue = declared(connection, queue_of(name, exclusive=True))
+    assert queue.queue_declare(passive=True).consumer_count == 0
+    inbox = Inbox(connection, queue)
+    assert queue.queue_declare(passive=True).consumer_count == 1
+    inbox.consumer.cancel()
+    session = connection.default_channel.session
+    assert not session.readers  # nothing is left that a heartbeat could find to be gone
+    with pytest.raises(NotFound):
+        queue.queue_declare(passive=True)
+
+
+def test_a_mailbox_of_remote_control_is_shared(make_connection: Callable[..., Connection], name: str) -> None:
+    one, other = make_connection(), make_connection()
+    mailbox = queue_of(f"{name}.celery.pidbox", exclusive=True)
+    Inbox(one, mailbox)
+    Inbox(other, mailbox)
+    assert declared(other, mailbox).queue_declare(passive=True).consumer_count == 2
+
+
 def test_an_exclusive_queue_of_one_who_died_is_whose_comes_next(
     make_connection: Callable[..., Connection], fast_server: Server, name: str
 ) -> None:
