@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 log = logging.getLogger("elkmq")
@@ -158,10 +158,21 @@ class Caller:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Call it there soon, from any thread."""
         in_loop(self._loop, function, *args)
+
+    def later(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """Run it there, and not before the caller has gone on: for finalizers, which may run in the middle of anything."""
+        with suppress(RuntimeError):  # the loop is closed, and so are its connections
+            self._loop.call_soon_threadsafe(self._start, function, args)
+
+    def _start(self, function: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...]) -> None:
+        task = self._loop.create_task(function(*args))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class Background:

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -389,6 +390,25 @@ class Consumer:
         """A delivery that could not be settled: if it is this consumer's still, it is handed out once more."""
         self.unsure()
         self.settled(key)
+
+    def dropped(self, name: str, entry: Entry) -> None:
+        """A delivery was forgotten unsettled. Called by the garbage collector, anywhere."""
+        if self._closed or self.foreign or self.state.lost(name):
+            return
+        what = f"{entry.lane.decode()}/{entry.id.decode()} of {self._session.describe()}"
+        warnings.warn(f"the delivery {what} was dropped unsettled and is sent back", ResourceWarning, stacklevel=3)
+        self._caller.later(self._send_back, name, (entry.lane, entry.id), what)
+
+    async def _send_back(self, name: str, key: Delivered, what: str) -> None:
+        if self._closed or self.state.lost(name):
+            return
+        log.warning("the delivery %s was dropped unsettled and is sent back; acknowledge, reject or requeue it", what)
+        call = self.verbs.requeue(name, [key], failed=True, error="it was dropped unsettled")
+        try:
+            await self._channel.run(call)
+            self.settled(key)
+        except EventQueueError as error:
+            log.warning("the delivery %s comes back when the lease is over: %s", what, error)
 
     def settled(self, key: Delivered) -> None:
         """A delivery is off this consumer's hands."""

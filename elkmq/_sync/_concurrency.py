@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import queue
 import signal
 import threading
 from collections import deque
@@ -118,9 +119,47 @@ class Flag:
 class Caller:
     """Calls functions where the shell lives: on whatever thread."""
 
+    def __init__(self) -> None:
+        _errands.begin()
+
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Call it."""
         function(*args)
+
+    def later(self, function: Callable[..., None], *args: Any) -> None:
+        """Call it on a thread that holds no lock: for finalizers, which may run in the middle of anything."""
+        _errands.waiting.put((function, args))
+
+
+class _Errands:
+    """One thread for what finalizers want done."""
+
+    def __init__(self) -> None:
+        # The one queue of which a finalizer may interrupt a `put` with another.
+        self.waiting: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._begun = False
+
+    def begin(self) -> None:
+        """Start the thread, unless it runs."""
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                threading.Thread(target=self._run, args=(self.waiting,), name="elkmq-errands", daemon=True).start()
+
+    @staticmethod
+    def _run(waiting: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
+        while True:
+            function, args = waiting.get()
+            try:
+                function(*args)
+            except Exception:
+                log.exception("what a finalizer asked for failed")
+            del function, args  # their owners must be able to go
+
+
+_errands = _Errands()
+os.register_at_fork(after_in_child=_errands.__init__)  # type: ignore[misc]  # a thread stays with the parent
 
 
 class Background:

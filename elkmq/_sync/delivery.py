@@ -30,7 +30,8 @@ class Delivery:
 
     As a context manager it acknowledges at the end of the block, and sends the event back, counted as failed, where the
     block raised. Each of its verbs is one round trip and takes effect once: settled again the same way, it does nothing;
-    another way, it raises `DequeueError`.
+    another way, it raises `DequeueError`. One that is dropped unsettled, so that nobody can settle it any more, is sent back,
+    counted as failed, with a `ResourceWarning`.
     """
 
     __slots__ = ("_consumer", "_entry", "_event", "_name", "_settled")
@@ -242,6 +243,11 @@ class Delivery:
         """Give it up unsettled: if it is this consumer's still, it is handed out once more."""
         self._settled = "given up"
         self._consumer.forget(self._key)
+
+    def __del__(self) -> None:
+        # Wherever the garbage collector runs, perhaps inside a lock of ours: so no more than a note to somebody else.
+        if not self._settled:
+            self._consumer.dropped(self._name, self._entry)
 
     def _take_outcome(self, outcomes: list[str]) -> str:
         if outcomes[0] == "lost":
