@@ -9,27 +9,23 @@
 -- Errors: ELKMQ_QUEUE_FULL of a queue that gets events, ELKMQ_FORMAT, ELKMQ_WRONG_KEY, ELKMQ_TOO_MANY_FIELDS; then nothing
 --         changed.
 -- Cost of nothing but the completion: TIME, XPENDING, XACK, XDEL. An event more: MGET, XADD, SET.
--- With a response to an inbox: TIME, XPENDING, XRANGE, GET, XADD, PTTL, PEXPIRE, SET, XACK, XDEL.
--- The response to a request of ours that was handed out for the first time is sent before the includes are even defined.
+-- With a response to an inbox: TIME, XPENDING, GET, XADD, PTTL, PEXPIRE, APPEND, XACK, XDEL.
+-- The response to a request of ours that was handed out for the first time is sent before the includes are even defined; its
+-- inbox and its deadline stand in the mark that it left.
 if #ARGV == 9 and ARGV[7] ~= '' and ARGV[2] == '0' and ARGV[4] ~= '1' and ARGV[5] ~= '1' then
-  local id, inbox, ttl, first = ARGV[3], nil, nil, string.match(ARGV[3], '^%d+')
+  local id = ARGV[3]
   local pending = redis.pcall('XPENDING', KEYS[1], 'elkmq', id, id, 1, ARGV[1])
-  local entry = not pending.err and #pending > 0 and redis.call('XRANGE', KEYS[1], id, id)[1]
-  for i = 1, entry and #entry[2] or 0, 2 do
-    local name, value = entry[2][i], entry[2][i + 1]
-    if name == 'reply_to' then inbox = value elseif name == 'ttl' then ttl = tonumber(value) elseif name == 'first' then first = value end
-  end
-  if inbox and ttl then
-    local base, now = string.sub(KEYS[1], 1, -15), redis.call('TIME')
-    local deadline = tonumber(first) + ttl
-    local left = deadline - (now[1] * 1000 + math.floor(now[2] / 1000))
+  if not pending.err and #pending > 0 then
+    local base = string.sub(KEYS[1], 1, -15)
     local mark = base .. '(enqueued:' .. string.gsub(ARGV[8], '-', '') .. ')'
-    local asked = string.match(redis.call('GET', mark) or '', '^[^|]+|[^|]+|%d*$')
-    if left > 0 and asked then
+    local asked, inbox, deadline = string.match(redis.call('GET', mark) or '', '^([^|]+)|([^|]+)|(%d+)$')
+    local now = asked == id and redis.call('TIME')
+    local left = now and deadline - (now[1] * 1000 + math.floor(now[2] / 1000)) or 0
+    if left > 0 then
       local replies = base .. '(replies:' .. inbox .. ')'
       local written = redis.call('XADD', replies, 'MAXLEN', '~', 100000, '*', 'response', ARGV[7], 'uuid', ARGV[8])
-      if redis.call('PTTL', replies) < left + 1000 then redis.call('PEXPIRE', replies, string.format('%.0f', left + 1000)) end
-      redis.call('SET', mark, asked .. '|' .. written, 'KEEPTTL')
+      if redis.call('PTTL', replies) < left then redis.call('PEXPIRE', replies, left + 1000) end
+      redis.call('APPEND', mark, '|' .. written)
       redis.call('XACK', KEYS[1], 'elkmq', id)
       redis.call('XDEL', KEYS[1], id)
       return {'mine', 'sent', {}}
