@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from elkmq._aio._concurrency import Promise
 from elkmq._aio.link import Waiter
 from elkmq._aio.session import Session
+from elkmq._core.call import Call
 from elkmq._core.inbox import READ_WAIT, Responses
 from elkmq.errors import EventQueueError, QueueClosed
 from elkmq.event import TimestampedEvent
 
 log = logging.getLogger("elkmq")
+
+Send = Callable[[Callable[[Call[Any]], Awaitable[Any]]], Awaitable[None]]
 
 
 class Inbox:
@@ -34,8 +38,11 @@ class Inbox:
         """What requests carry."""
         return self._responses.inbox
 
-    async def response(self, uuid: bytes, send: Callable[[], Awaitable[None]], timeout: float) -> TimestampedEvent:
-        """Send a request and await its response. Raises: TimeoutError, and what ``send`` raises."""
+    async def response(self, uuid: bytes, send: Send, timeout: float) -> TimestampedEvent:
+        """Send a request, by ``send`` given what runs a call, and await its response.
+
+        Raises: TimeoutError, and what ``send`` raises.
+        """
         if self._closed:
             raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
         promise: Promise[TimestampedEvent] = Promise()
@@ -45,7 +52,8 @@ class Inbox:
             if self._reader is None or self._reader.done():
                 self._waiter = self._waiter or self._session.waiter()
                 self._reader = loop.create_task(self._read(self._waiter), name="elkmq-responses")
-            await send()
+            pool, _ = await self._session.open()
+            await send(pool.run)
             return await promise.wait(timeout)  # from now on: the server has counted since it accepted it
         finally:
             self._responses.waiting.pop(uuid, None)

@@ -6,9 +6,12 @@ somebody can still be waiting. The inbox goes with its last deadline, so a clien
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from elkmq._aio.inbox import Inbox
 from elkmq._aio.session import Session
-from elkmq._core.call import command
+from elkmq._core.call import Call, command
 from elkmq._core.entry import Outgoing
 from elkmq.errors import EnqueueError, TimeoutExpired
 from elkmq.event import ServiceEvent, TimestampedEvent
@@ -33,8 +36,8 @@ class Requests:
         fields = ("ttl", max(1, round(timeout * 1000)), "reply_to", name, *outgoing.fields)
         request = Outgoing(outgoing.json, outgoing.unique, outgoing.delay, outgoing.priority, name, fields)
 
-        async def send() -> None:
-            if not (await pool.run(verbs.enqueue([request])))[0].duplicate:
+        async def send(run: Callable[[Call[Any]], Awaitable[Any]]) -> None:
+            if not (await run(verbs.enqueue([request])))[0].duplicate:
                 return
             # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
             mark = await pool.run(command("GET", verbs.keys.mark(request.unique), parse=_inbox_of))

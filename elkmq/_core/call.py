@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Generic, TypeVar
@@ -56,7 +56,7 @@ def _expand(text: str, seen: set[str]) -> str:
 
 def bulk(value: Arg) -> bytes:
     """Encode one argument as a RESP bulk string."""
-    data = value if type(value) is bytes else str(value).encode()
+    data = value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else b"%d" % value
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
@@ -85,6 +85,8 @@ class Call(Generic[T_co]):
     def packed(self) -> bytes:
         """The call in RESP, as it goes over the socket."""
         args = self.command
+        if not args:
+            return b"*%d\r\n%b" % (self.prefix_count, self.prefix)
         return b"*%d\r\n%b%b" % (self.prefix_count + len(args), self.prefix, b"".join(map(bulk, args)))
 
 
@@ -128,6 +130,12 @@ class Prepared(Generic[T]):
             self._doing,
             self._fate,
         )
+
+
+def encoded(call: Call[T]) -> Call[T]:
+    """The same call with all of it encoded, for one that is sent many times."""
+    count = call.prefix_count + len(call.command)
+    return replace(call, command=(), prefix=call.prefix + b"".join(map(bulk, call.command)), prefix_count=count)
 
 
 def command(

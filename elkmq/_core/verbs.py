@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from elkmq._core import entry as read
-from elkmq._core.call import Arg, Call, Prepared, command
+from elkmq._core.call import Arg, Call, Prepared, command, encoded
 from elkmq._core.entry import Completed, Entry, Outgoing, Receipt, Taken, Tended
 from elkmq.keys import GROUP, QueueKeys
 
@@ -79,6 +79,8 @@ class Verbs:
             doing="reject the event",
             fate="it is not known whether it is a dead letter; if not, it is handed out again",
         )
+        self._complete = _completing(main)
+        self._waits: dict[tuple[object, ...], Call[list[Entry]]] = {}
         self._start: Prepared[bool] = Prepared("start", main, bool)
         self._tend: Prepared[Tended] = Prepared(
             "tend", main, read.tended, doing="renew the lease", fate="what was handed out comes back"
@@ -176,7 +178,14 @@ class Verbs:
 
     def wait_for_entries(self, consumer: str, n: int, lanes: Sequence[bytes], block: int) -> Call[list[Entry]]:
         """Block up to ``block`` ms until somebody enqueues; entries of lane ``w`` are wake tokens."""
-        return wait_for_entries([(self, lanes)], consumer, n, block, parse=lambda found: [e for _, e in found])
+        how = (consumer, n, tuple(lanes), block)
+        call = self._waits.get(how)
+        if call is None:
+            wait = wait_for_entries([(self, lanes)], consumer, n, block, parse=lambda found: [e for _, e in found])
+            # Most waits are like the last one.
+            call = encoded(wait)
+            self._waits = {how: call}
+        return call
 
     def read_entries(self, consumer: str, n: int, lanes: Sequence[bytes]) -> Call[list[Entry]]:
         """What `wait_for_entries` would bring now, without waiting."""
@@ -244,7 +253,8 @@ class Verbs:
                     keys.append(lane)
                 args.append(keys.index(lane) + 1)
             args += event.arguments()
-        return Prepared("complete", tuple(keys), read.completed, doing="complete the event", fate=_COMPLETED)(*args)
+        verb = self._complete if len(keys) == 1 else _completing(tuple(keys))
+        return verb(*args)
 
     def start(self, consumer: str, delivered: Delivered) -> Call[bool]:
         """Note that the handler of an entry that failed before is about to start; False: it is not ours any more."""
@@ -405,6 +415,10 @@ def wait_for_entries(
         "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", n, *(("BLOCK", block) if block else ()), "STREAMS", *lane_of, *([">"] * len(lane_of)),
         parse=found, retry=False, block=block / 1000,
     )  # fmt: skip
+
+
+def _completing(keys: tuple[bytes, ...]) -> Prepared[Completed]:
+    return Prepared("complete", keys, read.completed, doing="complete the event", fate=_COMPLETED)
 
 
 def _responded(raw: Sequence[bytes]) -> tuple[str, int]:

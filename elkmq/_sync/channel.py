@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -89,6 +89,30 @@ class Channel(Line):
 
         self._work(work, sendings)
         return checked([sending.outcome for sending in sendings])
+
+    def run_before(self, call: Call[T], behind: Call[Any], done: Done) -> T:
+        """Run a call with another one right behind it, in one piece; the reply of that is read later, as of `post`.
+
+        :raises EventQueueError: as `run`; the other call may be under way all the same
+        """
+        first, second = both = Sending(call), Sending(behind, done)
+
+        def work() -> None:
+            script = call.script
+            if script is None or (script.sha in self._at_server and not self._again):
+                self._write(both)
+            else:
+                # That the server lacks the script would show, but the second call would have to be sent twice.
+                self._exchange((first,))
+                self._at_server.add(script.sha)
+                self._write((second,))
+            while not (first.answered and (second.written or second.answered)):
+                self._step()
+
+        self._work(work, both)
+        if isinstance(first.outcome, Exception):
+            raise first.outcome
+        return first.outcome  # type: ignore[return-value]
 
     def post(self, call: Call[T], done: Done | None = None) -> None:
         """Write a call to the socket and return; its reply is read later, by whatever the channel does next.

@@ -1,7 +1,7 @@
 """A client's inbox for threads: whoever waits reads, one at a time, for all of them.
 
-So a lone caller gets its response with no other thread in between. The reader sends its blocking read before its request,
-which costs it no round trip; when it has its own response it lets another waiting thread read on.
+So a lone caller gets its response with no other thread in between. The reader sends its blocking read right behind its
+request, in one piece; when it has its own response it lets another waiting thread read on.
 """
 
 from __future__ import annotations
@@ -9,12 +9,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, TypeVar
 
+from elkmq._core.call import Call
 from elkmq._core.inbox import READ_WAIT, Responses
 from elkmq._sync.link import Channel
 from elkmq._sync.session import Session
 from elkmq.errors import EventQueueError, QueueClosed
 from elkmq.event import TimestampedEvent
+
+T = TypeVar("T")
+
+Found = list[tuple[bytes, bytes, bytes]]
+
+Send = Callable[[Callable[[Call[Any]], Any]], None]
 
 
 class _Place:
@@ -56,8 +64,11 @@ class Inbox:
         """What requests carry."""
         return self._responses.inbox
 
-    def response(self, uuid: bytes, send: Callable[[], None], timeout: float) -> TimestampedEvent:
-        """Send a request and await its response. Raises: TimeoutError, and what ``send`` raises."""
+    def response(self, uuid: bytes, send: Send, timeout: float) -> TimestampedEvent:
+        """Send a request, by ``send`` given what runs a call, and await its response.
+
+        Raises: TimeoutError, and what ``send`` raises.
+        """
         if self._closed:
             raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
         place = _Place()
@@ -65,8 +76,10 @@ class Inbox:
         reader = self._reading.acquire(blocking=False)
         try:
             if reader:
-                self._post(timeout)
-            send()
+                send(lambda call: self._run_and_read(call, timeout))
+            else:
+                pool, _ = self._session.open()
+                send(pool.run)
             deadline = time.monotonic() + timeout  # from now on: the server has counted since it accepted it
             while (found := place.outcome()) is None:
                 left = deadline - time.monotonic()
@@ -96,22 +109,31 @@ class Inbox:
             self._channel.close()
         self._responses.closed()
 
-    def _post(self, timeout: float) -> None:
-        """Send the blocking read, if none is under way; its reply is handed out when it is read."""
+    def _run_and_read(self, call: Call[T], timeout: float) -> T:
+        """Run the call that sends a request, with the blocking read right behind it."""
+        channel = self._connection()
+        if channel.outstanding:
+            pool, _ = self._session.open()
+            return pool.run(call)
+        return channel.run_before(call, *self._blocking_read(channel, timeout))
+
+    def _connection(self) -> Channel:
         if self._closed:
             raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
         if self._channel is None:
             self._channel = self._session.channel()
-        if not self._channel.outstanding:
-            _, verbs = self._session.open()
-            block = max(1, min(READ_WAIT, round(timeout * 1000)))
-            channel = self._channel
+        return self._channel
 
-            def came(found: list[tuple[bytes, bytes, bytes]] | EventQueueError) -> None:
-                if channel is self._channel:
-                    self._came(found)
+    def _blocking_read(self, channel: Channel, timeout: float) -> tuple[Call[Found], Callable[[Any], None]]:
+        """The call, and what hands out its reply when it is read."""
+        _, verbs = self._session.open()
+        block = max(1, min(READ_WAIT, round(timeout * 1000)))
 
-            channel.post(verbs.wait_for_responses(self.name, self._responses.last, block), came)
+        def came(found: Found | EventQueueError) -> None:
+            if channel is self._channel:
+                self._came(found)
+
+        return verbs.wait_for_responses(self.name, self._responses.last, block), came
 
     def _drop_the_read(self) -> None:
         """A blocking read that is under way would keep the next thread for longer than that wants to wait."""
@@ -120,7 +142,7 @@ class Inbox:
             self._channel = None
             channel.close()
 
-    def _came(self, found: list[tuple[bytes, bytes, bytes]] | EventQueueError) -> None:
+    def _came(self, found: Found | EventQueueError) -> None:
         if isinstance(found, EventQueueError):
             self._responses.fail(found)
         else:
@@ -128,9 +150,10 @@ class Inbox:
 
     def _read(self, left: float) -> None:
         """Read until a response came, or the server's time for it was over; for all who wait."""
-        self._post(left)
-        assert self._channel is not None
-        self._channel.flush()
+        channel = self._connection()
+        if not channel.outstanding:
+            channel.post(*self._blocking_read(channel, left))
+        channel.flush()
 
     def _pass_on(self) -> None:
         """Read no more: let another waiting thread do it, and tidy up where there is none."""

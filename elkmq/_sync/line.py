@@ -207,6 +207,11 @@ class Line:
         else:
             self._settle(sending, refusal(sending.call, error, self.endpoint.describe()))
         self._sent.popleft()
+        if self._missing and any(behind.call.block for behind in self._sent):
+            # A blocking call behind it would hold the script back for as long as it waits.
+            missing = dict(self._missing)
+            self._broken(error)
+            self._missing = missing
 
     def _settle(self, sending: Sending[Any], outcome: Any) -> None:
         sending.outcome = outcome

@@ -7,7 +7,10 @@ somebody can still be waiting. The inbox goes with its last deadline, so a clien
 
 from __future__ import annotations
 
-from elkmq._core.call import command
+from collections.abc import Callable
+from typing import Any
+
+from elkmq._core.call import Call, command
 from elkmq._core.entry import Outgoing
 from elkmq._sync.inbox import Inbox
 from elkmq._sync.session import Session
@@ -34,8 +37,8 @@ class Requests:
         fields = ("ttl", max(1, round(timeout * 1000)), "reply_to", name, *outgoing.fields)
         request = Outgoing(outgoing.json, outgoing.unique, outgoing.delay, outgoing.priority, name, fields)
 
-        def send() -> None:
-            if not (pool.run(verbs.enqueue([request])))[0].duplicate:
+        def send(run: Callable[[Call[Any]], Any]) -> None:
+            if not (run(verbs.enqueue([request])))[0].duplicate:
                 return
             # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
             mark = pool.run(command("GET", verbs.keys.mark(request.unique), parse=_inbox_of))

@@ -85,6 +85,21 @@ async def test_the_inbox_is_empty_after_its_time(library, make_server, name):
             assert 0 < client.pttl(inbox) <= 2100  # a second after the last deadline it goes by itself
 
 
+async def test_lost_scripts_hold_no_request_up(library, make_server, name):
+    server = make_server()
+    async with library() as lib:
+        asking, serving = lib.queue(name, server.url), lib.queue(name, server.url)
+        with server.client() as client:
+            for i in range(3):
+                client.script_flush()
+                # The read that awaits the response waits up to ten seconds, and is under way when the server says that it
+                # lacks the request's script.
+                waiting = asyncio.ensure_future(asking.await_response(event(str(i), timeout=60)))
+                delivery = await serving.receive(8)
+                await delivery.respond("here", str(i))
+                assert (await waiting).event.payload == str(i)
+
+
 async def test_a_request_is_answered_once(library, server_url, name):
     async with library() as lib:
         queue = lib.queue(name, server_url)
