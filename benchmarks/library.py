@@ -14,15 +14,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import redis
 
-from benchmarks.measure import Figure, speed, table
-from elkmq import EmptyQueue, EventQueue, ServiceEvent, embedded
+from benchmarks.measure import Figure, slices, speed, spread, table, timed
+from elkmq import EventQueue, ServiceEvent, embedded
 
 PAYLOAD = "x" * 100
 _numbers = itertools.count()
+
+ROUNDS = 60
+"""Slices of each side."""
 
 
 def name(what: str) -> str:
@@ -35,25 +39,18 @@ def fresh(n: int) -> list[ServiceEvent]:
 
 def enqueue_single(url: str, bare: redis.Redis, n: int) -> Figure:
     queue, stream = EventQueue(name("single"), url), name("bare")
-    pairs = iter(lambda: (fresh(n), [event.to_json() for event in fresh(n)]), None)
-    batch, data = next(pairs)
+    spare = [fresh(n) for _ in range(ROUNDS + 1)]
+    data = [event.to_json() for event in fresh(n)]
 
     def ours() -> None:
-        for event in fresh_batch[0]:
+        for event in spare.pop():
             queue.enqueue(event)
 
     def peer() -> None:
         for item in data:
             bare.xadd(stream, {"event": item})
 
-    fresh_batch = [batch]
-
-    def refreshed() -> None:
-        ours()
-        fresh_batch[0] = spare.pop()
-
-    spare = [fresh(n) for _ in range(10)]
-    figure = speed("enqueue, one at a time, to XADD", refreshed, peer, 0.8)
+    figure = speed("enqueue, one at a time, to XADD", ours, peer, 0.8, rounds=ROUNDS)
     queue.delete()
     queue.close()
     bare.delete(stream)
@@ -62,7 +59,7 @@ def enqueue_single(url: str, bare: redis.Redis, n: int) -> Figure:
 
 def enqueue_batches(url: str, bare: redis.Redis, n: int) -> Figure:
     queue, stream = EventQueue(name("batch"), url), name("bare")
-    spare = [[fresh(100) for _ in range(n)] for _ in range(9)]
+    spare = [[fresh(100) for _ in range(n)] for _ in range(ROUNDS + 1)]
     data = [event.to_json() for event in fresh(100)]
 
     def ours() -> None:
@@ -76,23 +73,11 @@ def enqueue_batches(url: str, bare: redis.Redis, n: int) -> Figure:
                     pipeline.xadd(stream, {"event": item})
                 pipeline.execute()
 
-    figure = speed("enqueue in batches of 100, to a pipeline of XADD", ours, peer, 0.5)
+    figure = speed("enqueue in batches of 100, to a pipeline of XADD", ours, peer, 0.5, rounds=ROUNDS)
     queue.delete()
     queue.close()
     bare.delete(stream)
     return figure
-
-
-def receive_all(queue: EventQueue) -> int:
-    """Receive in batches of 100 and acknowledge until there is nothing left."""
-    done = 0
-    while True:
-        try:
-            deliveries = queue.receive_many(100)
-        except EmptyQueue:
-            return done
-        queue.ack_many(deliveries)
-        done += len(deliveries)
 
 
 def receive_batches(url: str, bare: redis.Redis, n: int) -> Figure:
@@ -121,9 +106,9 @@ def receive_batches(url: str, bare: redis.Redis, n: int) -> Figure:
                 pipeline.xdel(stream, *ids)
                 pipeline.execute()
 
-    for _ in range(8):
+    for _ in range(ROUNDS + 1):
         fill()
-    figure = speed("receive in batches of 100 and ack, to XREADGROUP + XACK + XDEL", ours, peer, 0.5)
+    figure = speed("receive in batches of 100 and ack, to XREADGROUP + XACK + XDEL", ours, peer, 0.5, rounds=ROUNDS)
     queue.delete()
     queue.close()
     bare.delete(stream)
@@ -142,23 +127,45 @@ service.run()
 """
 
 
+ECHO = """
+import sys, redis
+client = redis.Redis.from_url(sys.argv[1], protocol=2)
+print("ready", flush=True)
+while (item := client.blpop([sys.argv[2] + "-there"], 60)):
+    client.lpush(sys.argv[2] + "-back", item[1])
+"""
+
+
+@contextmanager
+def program(code: str, *arguments: str) -> Iterator[None]:
+    """Another process while the block runs, once it said that it is ready."""
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
 def round_trips(url: str, bare: redis.Redis, n: int) -> Figure:
-    queue = EventQueue(name("request"), url)
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVICE, queue.name, url], stdout=subprocess.PIPE, text=True
-    ) as service:
-        assert service.stdout is not None
-        service.stdout.readline()
-        for _ in range(20):
-            queue.call("echo", PAYLOAD)
-        ratios, floors = [], []
-        for _ in range(5):
-            ours = statistics.median(_each(lambda: queue.call("echo", PAYLOAD), n))
-            trip = statistics.median(_each(bare.ping, n))
-            ratios.append(ours / trip)
-            floors.append(statistics.median(_bare_exchange(url, n)) / trip)
-        service.terminate()
+    """Beside it, what such an exchange costs at least through redis-py: LPUSH and BLPOP there and back, nothing kept or
+    checked."""
+    queue, stem = EventQueue(name("request"), url), name("echo")
+
+    def exchange() -> None:
+        bare.lpush(f"{stem}-there", PAYLOAD)
+        bare.blpop([f"{stem}-back"], 5)
+
+    def call() -> None:
+        queue.call("echo", PAYLOAD)
+
+    with program(SERVICE, queue.name, url), program(ECHO, url, stem):
+        trips, floors, ours = slices([lambda w=work: _median(w, 20) for work in (bare.ping, exchange, call)], n)
+    ratios = [own / trip for own, trip in zip(ours, trips, strict=True)]
     value = statistics.median(ratios)
+    bare_lists = statistics.median(floor / trip for floor, trip in zip(floors, trips, strict=True))
+    to_lists = statistics.median(own / floor for own, floor in zip(ours, floors, strict=True))
     queue.delete()
     queue.close()
     return Figure(
@@ -166,34 +173,13 @@ def round_trips(url: str, bare: redis.Redis, n: int) -> Figure:
         value,
         "<= 4",
         value <= 4,
-        f"{min(ratios):.2f} to {max(ratios):.2f}; two bare lists and two bare processes: {statistics.median(floors):.2f}",
+        f"{statistics.median(ours) * 1e6:.0f} us, {spread(ratios)}; over two bare lists between two processes: "
+        f"{bare_lists:.2f}, ours in times of that: {to_lists:.2f}",
     )
 
 
-ECHO = """
-import sys, redis
-client = redis.Redis.from_url(sys.argv[1], protocol=2)
-print("ready", flush=True)
-while (item := client.blpop([sys.argv[2] + "-there"], 5)):
-    client.lpush(sys.argv[2] + "-back", item[1])
-"""
-
-
-def _bare_exchange(url: str, n: int) -> list[float]:
-    """The least that such an exchange costs through redis-py: LPUSH and BLPOP there and back, nothing kept or checked."""
-    stem = name("echo")
-    client = redis.Redis.from_url(url, protocol=2)
-
-    def exchange() -> None:
-        client.lpush(f"{stem}-there", PAYLOAD)
-        client.blpop([f"{stem}-back"], 5)
-
-    with subprocess.Popen([sys.executable, "-c", ECHO, url, stem], stdout=subprocess.PIPE, text=True) as echo:
-        assert echo.stdout is not None
-        echo.stdout.readline()
-        took = _each(exchange, n)
-        echo.terminate()
-    return took
+def _median(work: Callable[[], object], n: int) -> float:
+    return statistics.median(_each(work, n))
 
 
 def _each(work: Callable[[], object], n: int) -> list[float]:
@@ -206,75 +192,41 @@ def _each(work: Callable[[], object], n: int) -> list[float]:
 
 
 def depth(url: str, deep: int, shallow: int) -> Figure:
-    queues = {}
-    for n in (deep, shallow):
-        queues[n] = EventQueue(name(f"depth{n}"), url)
+    loaded, plain = EventQueue(name("deep"), url), EventQueue(name("shallow"), url)
+    for queue, n in ((loaded, deep), (plain, shallow)):
         for _ in range(n // 500):
-            queues[n].enqueue_many(fresh(500))
-
-    def take(n: int) -> None:
-        for _ in range(10):
-            deliveries = queues[n].receive_many(100)
-            queues[n].ack_many(deliveries)
-
-    def refill() -> None:
-        for queue in queues.values():
             queue.enqueue_many(fresh(500))
-            queue.enqueue_many(fresh(500))
-
-    figure = _slowdown(
-        f"receive + ack at depth {deep:,}, in times of depth {shallow:,}",
-        lambda: take(deep),
-        lambda: take(shallow),
-        refill,
-    )
-    for queue in queues.values():
-        queue.delete()
-        queue.close()
-    return figure
+    return _slowdown(f"receive + ack at depth {deep:,}, in times of depth {shallow:,}", loaded, plain)
 
 
 def in_flight(url: str, held: int) -> Figure:
-    queues = [EventQueue(name("held"), url), EventQueue(name("free"), url)]
+    loaded, plain = EventQueue(name("held"), url), EventQueue(name("free"), url)
     for _ in range(held // 500):
-        queues[0].enqueue_many(fresh(500))
-    holding = [queues[0].receive_many(1000) for _ in range(held // 1000)]
-
-    def refill() -> None:
-        for queue in queues:
-            queue.enqueue_many(fresh(500))
-            queue.enqueue_many(fresh(500))
-
-    def take(queue: EventQueue) -> None:
-        for _ in range(10):
-            queue.ack_many(queue.receive_many(100))
-
-    figure = _slowdown(
-        f"receive + ack with {held:,} in flight, in times of none",
-        lambda: take(queues[0]),
-        lambda: take(queues[1]),
-        refill,
-    )
+        loaded.enqueue_many(fresh(500))
+    holding = [loaded.receive_many(1000) for _ in range(held // 1000)]
+    figure = _slowdown(f"receive + ack with {held:,} in flight, in times of none", loaded, plain)
     del holding
-    for queue in queues:
-        queue.delete()
-        queue.close()
     return figure
 
 
-def _slowdown(what: str, loaded: Callable[[], None], plain: Callable[[], None], refill: Callable[[], None]) -> Figure:
-    from benchmarks.measure import timed
+def _slowdown(what: str, loaded: EventQueue, plain: EventQueue) -> Figure:
+    def slice_of(queue: EventQueue) -> float:
+        for _ in range(3):
+            queue.enqueue_many(fresh(100))  # what the slice takes, so that the depth stays what it is
 
-    ratios = []
-    for n in range(16):
-        refill()
-        took = {}
-        for work in (loaded, plain) if n % 2 else (plain, loaded):
-            took[work] = timed(work)
-        if n:
-            ratios.append(took[loaded] / took[plain])
+        def take() -> None:
+            for _ in range(3):
+                queue.ack_many(queue.receive_many(100))
+
+        return timed(take)
+
+    slow, quick = slices([lambda: slice_of(loaded), lambda: slice_of(plain)], ROUNDS)
+    ratios = [a / b for a, b in zip(slow, quick, strict=True)]
+    for queue in (loaded, plain):
+        queue.delete()
+        queue.close()
     value = statistics.median(ratios)
-    return Figure(what, value, "<= 1.1", value <= 1.1, f"{min(ratios):.2f} to {max(ratios):.2f}")
+    return Figure(what, value, "<= 1.1", value <= 1.1, spread(ratios))
 
 
 def memory(url: str, bare: redis.Redis, n: int) -> list[Figure]:
@@ -364,10 +316,10 @@ def main() -> None:
     few = 10 if arguments.quick else 1
     with table(f"elkmq against redis-py {redis.__version__} on {bare.info('server')['redis_version']}") as figures:
         figures.append(imports())
-        figures.append(enqueue_single(url, bare, 2000 // few))
-        figures.append(enqueue_batches(url, bare, 50 // few))
-        figures.append(receive_batches(url, bare, 50 // few))
-        figures.append(round_trips(url, bare, 500 // few))
+        figures.append(enqueue_single(url, bare, 200 // few))
+        figures.append(enqueue_batches(url, bare, 5 if few == 1 else 1))
+        figures.append(receive_batches(url, bare, 5 if few == 1 else 1))
+        figures.append(round_trips(url, bare, 100 // few))
         figures.append(depth(url, 1_000_000 // few, 1000))
         figures.append(in_flight(url, 100_000 // few))
         for figure in memory(url, bare, 100_000 // few):
