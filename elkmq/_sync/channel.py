@@ -209,6 +209,11 @@ def hang_up(raw: Raw) -> None:
     """Shut a connection down that another thread is reading: its read ends at once."""
     sock = raw._sock
     if sock is not None:
-        # Not sock.shutdown(): a TLS socket's own drops the TLS state under the reader's feet.
+        # Not sock.shutdown(): a TLS socket's own drops the TLS state under the reader's feet. Eventlet's sockets have none
+        # other.
+        shutdown = getattr(socket.socket, "shutdown", None)
         with suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            if shutdown is not None:
+                shutdown(sock, socket.SHUT_RDWR)
+            else:
+                sock.shutdown(socket.SHUT_RDWR)

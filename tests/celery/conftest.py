@@ -106,6 +106,8 @@ class Site:
     def _close(self) -> None:
         for result in self._results:
             result.backend = None  # or it speaks to the server when it is garbage, after the last test
+        for pool in (self.app.producer_pool, self.app.pool):
+            pool.force_close_all()  # while there is a server to say goodbye to
         self.app.close()
 
     def lines(self) -> list[str]:
