@@ -7,7 +7,7 @@ transport's poller) sends them. So each verb is written once and every driver be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -54,10 +54,20 @@ def _expand(text: str, seen: set[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def bulk(value: Arg) -> bytes:
-    """Encode one argument as a RESP bulk string."""
-    data = value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else b"%d" % value
-    return b"$%d\r\n%b\r\n" % (len(data), data)
+_LENGTHS = [b"$%d" % length for length in range(256)]
+
+
+def bulks(values: Iterable[Arg]) -> bytes:
+    """Encode arguments as RESP bulk strings."""
+    lines: list[bytes] = []
+    add = lines.append
+    for value in values:
+        data = value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else b"%d" % value
+        length = len(data)
+        add(_LENGTHS[length] if length < 256 else b"$%d" % length)
+        add(data)
+    add(b"")
+    return b"\r\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,7 @@ class Call(Generic[T_co]):
         args = self.command
         if not args:
             return b"*%d\r\n%b" % (self.prefix_count, self.prefix)
-        return b"*%d\r\n%b%b" % (self.prefix_count + len(args), self.prefix, b"".join(map(bulk, args)))
+        return b"*%d\r\n%b%b" % (self.prefix_count + len(args), self.prefix, bulks(args))
 
 
 class Prepared(Generic[T]):
@@ -115,7 +125,7 @@ class Prepared(Generic[T]):
         self._parse = parse
         self._retry = retry
         parts: tuple[Arg, ...] = ("EVALSHA", self._script.sha, len(keys), *keys)
-        self._prefix = b"".join([bulk(part) for part in parts])
+        self._prefix = bulks(parts)
         self._count = 3 + len(keys)
 
     def __call__(self, *args: Arg, parse: Callable[[Any], T] | None = None, retry: bool = True) -> Call[T]:
@@ -135,7 +145,7 @@ class Prepared(Generic[T]):
 def encoded(call: Call[T]) -> Call[T]:
     """The same call with all of it encoded, for one that is sent many times."""
     count = call.prefix_count + len(call.command)
-    return replace(call, command=(), prefix=call.prefix + b"".join(map(bulk, call.command)), prefix_count=count)
+    return replace(call, command=(), prefix=call.prefix + bulks(call.command), prefix_count=count)
 
 
 def command(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
-from elkmq._core.call import Call, Script, bulk
+from elkmq._core.call import Call, Script, bulks
 from elkmq.errors import EventQueueError, QueueClosed, translate
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ def pack(sendings: Iterable[Sending[Any]]) -> bytes:
 
 def load(script: Script) -> Call[None]:
     """The call that makes a server know a script."""
-    prefix = b"".join(map(bulk, ("SCRIPT", "LOAD")))
+    prefix = bulks(("SCRIPT", "LOAD"))
     return Call(_nothing, (script.source,), None, True, 0.0, prefix, 2, f"load the script {script.name}")
 
 

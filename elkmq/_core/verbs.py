@@ -6,13 +6,15 @@ What a script does, returns and costs stands in its header (``elkmq/lua``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from elkmq._core import entry as read
 from elkmq._core.call import Arg, Call, Prepared, command, encoded
 from elkmq._core.entry import Completed, Entry, Outgoing, Receipt, Taken, Tended
 from elkmq.keys import GROUP, QueueKeys
+
+T = TypeVar("T")
 
 Delivered = tuple[bytes, bytes]
 """(lane, id): what names a delivery."""
@@ -79,7 +81,8 @@ class Verbs:
             doing="reject the event",
             fate="it is not known whether it is a dead letter; if not, it is handed out again",
         )
-        self._complete = _completing(main)
+        self._complete = _completing(main, read.completed)
+        self._answer = _completing(main, read.refused_completion)
         self._waits: dict[tuple[object, ...], Call[list[Entry]]] = {}
         self._start: Prepared[bool] = Prepared("start", main, bool)
         self._tend: Prepared[Tended] = Prepared(
@@ -253,8 +256,16 @@ class Verbs:
                     keys.append(lane)
                 args.append(keys.index(lane) + 1)
             args += event.arguments()
-        verb = self._complete if len(keys) == 1 else _completing(tuple(keys))
+        verb = self._complete if len(keys) == 1 else _completing(tuple(keys), read.completed)
         return verb(*args)
+
+    def answer(
+        self, consumer: str, delivered: Delivered, response: bytes, request_uuid: str, timeout: int, *, keep: bool
+    ) -> Call[frozenset[int]]:
+        """Complete a delivery with its response; the reply is read as `settle`'s."""
+        return self._answer(
+            consumer, *delivered, int(keep), self.counting, self.window, response, request_uuid, timeout
+        )
 
     def start(self, consumer: str, delivered: Delivered) -> Call[bool]:
         """Note that the handler of an entry that failed before is about to start; False: it is not ours any more."""
@@ -417,8 +428,8 @@ def wait_for_entries(
     )  # fmt: skip
 
 
-def _completing(keys: tuple[bytes, ...]) -> Prepared[Completed]:
-    return Prepared("complete", keys, read.completed, doing="complete the event", fate=_COMPLETED)
+def _completing(keys: tuple[bytes, ...], parse: Callable[[Any], T]) -> Prepared[T]:
+    return Prepared("complete", keys, parse, doing="complete the event", fate=_COMPLETED)
 
 
 def _responded(raw: Sequence[bytes]) -> tuple[str, int]:

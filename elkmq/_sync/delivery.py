@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from elkmq._core.call import Call
-from elkmq._core.entry import Completed, Entry, Outgoing, number, refused_completion
+from elkmq._core.entry import Completed, Entry, Outgoing, number
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
 from elkmq.event import ServiceEvent, put_back
@@ -167,8 +167,12 @@ class Delivery:
         if wait:
             return (self.complete(response=response)).response == "sent"
         if not self._again("completed"):
-            call: Call[Any] = self._completion(response.to_json(), [])
-            self._post(replace(call, parse=refused_completion))
+            event, keep = self.event, self._consumer.state.keep
+            self._post(
+                self._consumer.verbs.answer(
+                    self._name, self._key, response.to_json(), str(event.uuid), event.timeout, keep=keep
+                )
+            )
         return True
 
     def complete(
@@ -187,20 +191,18 @@ class Delivery:
         json = b"" if response is None else checked(response).to_json()
         if self._again("completed"):
             return Completed("done", "", [])
-        reply = self._run(self._completion(json, targets))
-        self._take_outcome([reply.outcome])
-        return reply
-
-    def _completion(self, response: bytes, events: list[tuple[QueueKeys | None, Outgoing]]) -> Call[Completed]:
-        return self._consumer.verbs.complete(
+        call = self._consumer.verbs.complete(
             self._name,
             self._key,
             keep=self._consumer.state.keep,
-            response=response,
+            response=json,
             request_uuid=str(self.event.uuid),
             timeout=self.event.timeout,
-            events=events,
+            events=targets,
         )
+        reply = self._run(call)
+        self._take_outcome([reply.outcome])
+        return reply
 
     @property
     def _key(self) -> tuple[bytes, bytes]:
