@@ -68,23 +68,29 @@ class Lock:
 
 
 class Turn:
-    """A place that one task has at a time."""
+    """A place that one task has at a time: ``try: if turn.take(...): ... finally: turn.give()``."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._owner: asyncio.Task[Any] | None = None
 
     async def take(self, timeout: float | None) -> bool:
         """Wait for it; False after ``timeout`` seconds (None: for ever)."""
         if timeout is None or not self._lock.locked():
-            return await self._lock.acquire()
-        try:
-            return await asyncio.wait_for(self._lock.acquire(), max(timeout, 0.0))
-        except asyncio.TimeoutError:
-            return False
+            await self._lock.acquire()
+        else:
+            try:
+                await asyncio.wait_for(self._lock.acquire(), max(timeout, 0.0))
+            except asyncio.TimeoutError:
+                return False
+        self._owner = asyncio.current_task()
+        return True
 
     def give(self) -> None:
-        """Let the next one have it."""
-        self._lock.release()
+        """Let the next one have it, if this task has it."""
+        if self._owner is not None and self._owner is asyncio.current_task():
+            self._owner = None
+            self._lock.release()
 
 
 def to_be_raised(error: BaseException) -> bool:

@@ -83,18 +83,16 @@ class Consumer:
         """
         deadline = None if timeout is None else now() + timeout
         self._refuse_to_work()
-        if not await self._fetching.take(timeout):
-            return None
         try:
-            return await self._next(deadline)
+            return await self._next(deadline) if await self._fetching.take(timeout) else None
         finally:
             self._fetching.give()
 
     async def get_many(self, n: int, timeout: float | None = None) -> list[Delivery]:
         """The next deliveries, ``n`` at most, in one round trip where they are there; waits as `get` for the first."""
         self._refuse_to_work()
-        await self._fetching.take(None)
         try:
+            await self._fetching.take(None)
             self.state.batch = n
             self._resting = None
             first = await self._next(None if timeout is None else now() + timeout)
@@ -332,9 +330,9 @@ class Consumer:
 
     async def _tidy_up(self) -> None:
         """Hand back what nobody was given; where nothing is held at all, go."""
-        if not await self._fetching.take(0.0):
-            return
         try:
+            if not await self._fetching.take(0.0):
+                return
             state = self.state
             if self._closed or self._resting is None or not state.registered:
                 return

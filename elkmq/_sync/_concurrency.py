@@ -79,18 +79,23 @@ def stop_signals(stop: Callable[[], None], wanted: bool) -> Iterator[None]:
 
 
 class Turn:
-    """A place that one thread has at a time."""
+    """A place that one thread has at a time: ``try: if turn.take(...): ... finally: turn.give()``.
+
+    Who is torn away by a signal handler's exception right after it took its turn gives it back all the same.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # it knows its owner, which it learns in the very step in which it is taken
 
     def take(self, timeout: float | None) -> bool:
         """Wait for it; False after ``timeout`` seconds (None: for ever)."""
         return self._lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
     def give(self) -> None:
-        """Let the next one have it."""
-        self._lock.release()
+        """Let the next one have it, if this thread has it."""
+        with suppress(RuntimeError):
+            while True:  # also where an earlier turn was left behind
+                self._lock.release()
 
 
 def to_be_raised(error: BaseException) -> bool:

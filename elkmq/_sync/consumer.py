@@ -84,18 +84,16 @@ class Consumer:
         """
         deadline = None if timeout is None else now() + timeout
         self._refuse_to_work()
-        if not self._fetching.take(timeout):
-            return None
         try:
-            return self._next(deadline)
+            return self._next(deadline) if self._fetching.take(timeout) else None
         finally:
             self._fetching.give()
 
     def get_many(self, n: int, timeout: float | None = None) -> list[Delivery]:
         """The next deliveries, ``n`` at most, in one round trip where they are there; waits as `get` for the first."""
         self._refuse_to_work()
-        self._fetching.take(None)
         try:
+            self._fetching.take(None)
             self.state.batch = n
             self._resting = None
             first = self._next(None if timeout is None else now() + timeout)
@@ -333,9 +331,9 @@ class Consumer:
 
     def _tidy_up(self) -> None:
         """Hand back what nobody was given; where nothing is held at all, go."""
-        if not self._fetching.take(0.0):
-            return
         try:
+            if not self._fetching.take(0.0):
+                return
             state = self.state
             if self._closed or self._resting is None or not state.registered:
                 return

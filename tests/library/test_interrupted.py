@@ -178,22 +178,32 @@ def test_a_queue_object_goes_on_in_the_next_event_loop(fast_url, name):
 
 
 CTRL_C = """
-import signal, sys, time
+import signal, sys
 from elkmq import EmptyQueue, EventQueue
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
+def interrupt(number, frame):
+    global armed
+    if armed:  # an interrupt outside of the call, or a second one, would be the end of this program
+        armed = False
+        raise KeyboardInterrupt
+
+armed = False
+signal.signal(signal.SIGINT, interrupt)
 queue = EventQueue(sys.argv[2], sys.argv[1])
 consumer = queue.consumer()
 wait = {"receive": queue.receive, "get": consumer.get}[sys.argv[3]]
 interrupted = handled = 0
 while handled < 20:
     try:
+        armed = True
         print("waiting")
         found = wait(30)
-        handled += 1
-        found.ack()
+        armed = False
     except KeyboardInterrupt:
         interrupted += 1
+    else:
+        found.ack()
+        handled += 1
 print("interrupted", interrupted > 0)
 consumer.close()
 queue.close()
