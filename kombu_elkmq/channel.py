@@ -152,7 +152,7 @@ class Channel(Topology):
                 reader.known.add((entry.lane, entry.id))
             delivered, tag = (entry.lane, entry.id), self.next_tag()
             try:
-                message = messages.message_of(queue, entry, self, tag, None)
+                message = messages.message_of(reader, entry, self, tag, None)
             except messages.UNREADABLE as error:
                 session.deliveries.reject(reader, delivered, "unreadable", str(error))
                 continue

@@ -90,7 +90,7 @@ class Deliveries:
         channel = subscription.channel
         tag = channel.next_tag()
         try:
-            message = messages.message_of(reader.queue, entry, channel, tag, subscription.tag)
+            message = messages.message_of(reader, entry, channel, tag, subscription.tag)
         except messages.UNREADABLE as error:
             if b"response" in entry.fields and b"event" not in entry.fields:
                 reader.settle(delivered)

@@ -1,14 +1,16 @@
 """A plain event on a Celery queue, as another ElkMQ client sends it, made a task call.
 
 ``action`` is the task's name; ``payload`` is JSON: ``{"args": [...], "kwargs": {...}}``, or a bare list (args) or object
-(kwargs), or nothing. Its timeout, counted from the enqueue, is when the call expires and the task's time limit.
+(kwargs), or nothing. Its timeout, counted from the enqueue, is when the call expires; what is left of it when the worker has
+the message is the task's time limit.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from elkmq.event import ServiceEvent
@@ -25,20 +27,27 @@ REPLY_INBOX = "elkmq_reply_to"
 """Header with the inbox in which the response is awaited, where the event names one."""
 
 
-def as_task(event: ServiceEvent, fields: Mapping[bytes, bytes], timestamp: int, queue: str) -> Decoded:
+DELIVERY = "elkmq_delivery"
+"""Header that names the delivery to the process that runs the task: queue, consumer, lane, id, 1 where it is to be kept."""
+
+
+def as_task(event: ServiceEvent, fields: Mapping[bytes, bytes], timestamp: int, queue: str, now: float) -> Decoded:
     """Read an event as a task message.
 
+    :param now: the server's clock, in milliseconds
     :raises ValueError: its payload is not JSON for a call
     """
     args, kwargs = _arguments(event.payload)
     task_id = uuid_text(event.request_uuid)
-    expires = datetime.fromtimestamp(timestamp / 1000 + event.timeout, timezone.utc)
+    left = timestamp + int(fields.get(b"ttl", event.timeout * 1000)) - now
+    # By this machine's clock, which is the one that Celery compares it with.
+    expires = datetime.now(timezone.utc) + timedelta(milliseconds=left)
     headers: dict[str, Any] = {
         "lang": "py", "task": event.action, "id": task_id, "shadow": None, "eta": None, "expires": expires.isoformat(),
-        "group": None, "group_index": None, "retries": 0, "timelimit": [event.timeout, None], "root_id": task_id,
-        "parent_id": None, "argsrepr": repr(tuple(args)), "kwargsrepr": repr(kwargs), "origin": None,
+        "group": None, "group_index": None, "retries": 0, "timelimit": [max(1, math.ceil(left / 1000)), None],
+        "root_id": task_id, "parent_id": None, "argsrepr": repr(tuple(args)), "kwargsrepr": repr(kwargs), "origin": None,
         "ignore_result": False, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
-        IS_EVENT: event.timeout, ASKED: timestamp,
+        IS_EVENT: event.timeout, ASKED: timestamp, DELIVERY: None,
     }  # fmt: skip
     if b"reply_to" in fields:
         headers[REPLY_INBOX] = fields[b"reply_to"].decode()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kombu.compression import decompress
 from kombu.transport import base
 
+from elkmq._core import clock
 from elkmq._core.entry import Entry
 from elkmq.errors import EventQueueError
 from elkmq.event import ServiceEvent
 from kombu_elkmq import codec, events
+
+if TYPE_CHECKING:
+    from kombu_elkmq.reader import Reader
 
 
 class Message(base.Message):
@@ -44,19 +48,21 @@ class Message(base.Message):
         self.body = body
 
 
-def message_of(queue: str, entry: Entry, channel: Any, tag: int, consumer: str | None) -> Message:
+def message_of(reader: Reader, entry: Entry, channel: Any, tag: int, consumer: str | None) -> Message:
     """Read a message from an entry's fields.
 
     :raises ValueError: they cannot be read; so does `EventQueueError`
     """
-    fields = entry.fields
+    fields, queue = entry.fields, reader.queue
     event = ServiceEvent.from_json(fields[b"event"])
     kombu = fields.get(b"kombu")
     if kombu is None:
-        decoded = events.as_task(event, fields, entry.timestamp, queue)
+        decoded = events.as_task(event, fields, entry.timestamp, queue, clock.now() * 1000 + reader.server_ahead)
     else:
         decoded = codec.decode(event, kombu, fields.get(b"body"), queue)
     headers = decoded.headers
+    if events.DELIVERY in headers:  # an event, or one that its task has sent again to retry
+        headers[events.DELIVERY] = reader.name_of((entry.lane, entry.id))
     info: dict[str, Any] = {
         "exchange": decoded.exchange,
         "routing_key": decoded.routing_key,

@@ -144,6 +144,11 @@ class Reader:
         """Buffer what a blocking read brought."""
         self.put([entry for entry in entries if (entry.lane, entry.id) not in self.recovered])
 
+    def name_of(self, delivered: Delivered) -> list[str | int]:
+        """A delivery, for a process that has no session: see `kombu_elkmq.events.DELIVERY`."""
+        lane, id_ = delivered
+        return [self.queue, self.session.name, lane.decode(), id_.decode(), int(self.keep)]
+
     def expired(self, entry: Entry) -> bool:
         """Whether an entry's time to live is over."""
         own = entry.fields.get(b"ttl")

@@ -1,7 +1,8 @@
 """The result of a task that a plain event called, sent as the response.
 
-The event's sender awaits it with `EventQueue.await_response`, or with the original's in Rust. It is sent where the task
-ran, in a pool process too, as soon as Celery says how it ended; a task that is tried again is not answered yet.
+The event's sender awaits it with `kombu_elkmq.tasks.call`, `EventQueue.await_response`, or the original's in Rust. It is sent
+where the task ran, in a pool process too, as soon as Celery says how it ended; a task that is tried again is not answered
+yet. A task with ``acks_late`` is answered and acknowledged in one step, so neither can be without the other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from elkmq.event import ServiceEvent
-from kombu_elkmq.events import ASKED, IS_EVENT
+from kombu_elkmq.events import ASKED, DELIVERY, IS_EVENT
 
 log = logging.getLogger("kombu_elkmq")
 
@@ -32,37 +33,59 @@ def answer_events() -> None:
 
 
 def _succeeded(sender: Any = None, result: Any = None, **_: Any) -> None:
-    _respond(sender, sender.name, result)
-
-
-def _failed(sender: Any = None, exception: BaseException | None = None, **_: Any) -> None:
-    from elkmq._core.serving import FAILURE, failure
-
-    error = exception if exception is not None else RuntimeError("the task failed")
-    _respond(sender, FAILURE, None, failure(error))
-
-
-def _respond(task: Any, action: str, result: Any, payload: str | None = None) -> None:
-    request = getattr(task, "request", None)
-    timeout = _header(request, IS_EVENT)
-    if not timeout:
+    if not header(getattr(sender, "request", None), IS_EVENT):
         return
     try:
-        if payload is None:
-            payload = json.dumps(result, ensure_ascii=False)
-        event = ServiceEvent(int(timeout), task.name, uuid=UUID(request.id))  # type: ignore[union-attr]
-        response = ServiceEvent.create_response(event, action, payload)
-        queue = (request.delivery_info or {}).get("routing_key")  # type: ignore[union-attr]
+        payload = json.dumps(result, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        _failed(sender, TypeError(f"the task is done, and its result cannot be sent as JSON: {error}"), done=True)
+        return
+    _respond(sender, sender.name, payload, late=bool(sender.acks_late))
+
+
+def _failed(sender: Any = None, exception: BaseException | None = None, *, done: bool = False, **_: Any) -> None:
+    from elkmq._core.serving import FAILURE, failure
+
+    if not header(getattr(sender, "request", None), IS_EVENT):
+        return
+    error = exception if exception is not None else RuntimeError("the task failed")
+    late = sender.acks_late and (done or sender.acks_on_failure_or_timeout is not False)
+    _respond(sender, FAILURE, failure(error), late=bool(late))
+
+
+def _respond(task: Any, action: str, payload: str, *, late: bool) -> None:
+    request = task.request
+    timeout = int(header(request, IS_EVENT))
+    try:
+        event = ServiceEvent(timeout, task.name, uuid=UUID(request.id))
+        response = ServiceEvent.create_response(event, action, payload).to_json()
+        delivery = header(request, DELIVERY)
         with task.app.producer_pool.acquire(block=True) as producer:
             session = producer.channel.session
-            asked = _header(request, ASKED)
-            call = session.verbs(queue).respond(request.id, int(timeout), response.to_json(), asked)  # type: ignore[union-attr]
-            session.run(call)
+            # A retry is a message of its own, which the requester does not wait for.
+            if late and delivery and not request.retries:
+                queue, consumer, lane, id_, keep = delivery
+                call = session.verbs(queue).complete(
+                    consumer, (lane.encode(), id_.encode()), keep=bool(keep), response=response,
+                    request_uuid=request.id, timeout=timeout,
+                )  # fmt: skip
+                outcome = session.run(call).outcome
+                if outcome == "mine":
+                    return
+                if outcome == "lost":
+                    log.error(
+                        "task %s was done here after its lease was lost; its requester is answered by whoever has it now",
+                        request.id,
+                    )
+                    return
+            queue = delivery[0] if delivery else (request.delivery_info or {}).get("routing_key")
+            session.run(session.verbs(queue).respond(request.id, timeout, response, header(request, ASKED)))
     except Exception:
         log.exception("the result of task %s could not be sent as a response; its requester waits in vain", task.name)
 
 
-def _header(request: Any, name: str) -> Any:
+def header(request: Any, name: str) -> Any:
+    """A header of the message that a task was called by."""
     found = getattr(request, name, None)
     if found is None:
         found = (getattr(request, "headers", None) or {}).get(name)

@@ -94,6 +94,15 @@ def endpoint_of(client: Any, *, tls: bool) -> tuple[Endpoint, TransportOptions]:
 
     :raises InvalidOption: something makes no sense; no password is in the message
     """
+    url, typed, options = address_of(client, tls=tls)
+    return Endpoint.from_url(url, **typed), options
+
+
+def address_of(client: Any, *, tls: bool) -> tuple[str, dict[str, Any], TransportOptions]:
+    """The same as a url (with the password), what cannot stand in a url, and the options.
+
+    :raises InvalidOption: something makes no sense; no password is in the message
+    """
     form, place, db = _form(client, tls=tls)
     given = {**client.transport_options, **_of_ssl(client)}
     query = {name: value for name, value in given.items() if isinstance(value, str)}
@@ -111,7 +120,7 @@ def endpoint_of(client: Any, *, tls: bool) -> tuple[Endpoint, TransportOptions]:
     extra = "&".join(f"{name}={quote(value, safe='')}" for name, value in text.items())
     path = f"/{db}" if db and form != "unix" else ""
     url = f"{form}://{_userinfo(client)}{place}{path}" + (f"?{extra}" if extra else "")
-    return Endpoint.from_url(url, **typed), options
+    return url, typed, options
 
 
 def _form(client: Any, *, tls: bool) -> tuple[str, str, str]:

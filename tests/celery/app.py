@@ -9,8 +9,11 @@ from typing import Any
 
 from celery import Celery, chain
 from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.signals import task_postrun
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
+
+from kombu_elkmq.tasks import CheckedTask
 
 app = Celery("tests.celery.app", broker=os.environ.get("BROKER"), backend=os.environ.get("BACKEND"))
 conf = json.loads(os.environ.get("CONF", "{}"))
@@ -152,3 +155,35 @@ def about(self: Any) -> dict[str, Any]:
         "exchange": request.delivery_info["exchange"],
         "priority": request.delivery_info["priority"],
     }
+
+
+@app.task(base=CheckedTask)
+def checked(text: str, until: str | None = None) -> str:
+    """Note that it starts, wait for a file where one is named, and return."""
+    note(f"start {text}")
+    deadline = time.monotonic() + 60
+    while until and not os.path.exists(until) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return text
+
+
+@app.task
+def shapeless() -> object:
+    """Return what no JSON can hold."""
+    note("start shapeless")
+    return object()
+
+
+@app.task(acks_late=True)
+def last_words(text: str) -> str:
+    """Return; where ``LAST_WORDS`` is set, the worker is killed before it hears of it."""
+    note(f"start {text}")
+    return text
+
+
+@task_postrun.connect
+def kill_the_worker(sender: Any = None, **_: Any) -> None:
+    """See `last_words`."""
+    if os.environ.get("LAST_WORDS") and sender.name.endswith("last_words"):
+        os.kill(os.getppid(), 9)
+        os.kill(os.getpid(), 9)
