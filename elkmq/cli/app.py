@@ -9,6 +9,7 @@ import sys
 import click
 
 from elkmq import EventQueueError, __version__
+from elkmq.cli.chaos import chaos
 from elkmq.cli.common import Group, examples
 from elkmq.cli.dead import dead
 from elkmq.cli.demo import demo
@@ -40,7 +41,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, stats, enqueue, listen, request, dead, purge, pause, resume, settings, log):
+for command in (demo, chaos, stats, enqueue, listen, request, dead, purge, pause, resume, settings, log):
     cli.add_command(command)
 
 

@@ -1,0 +1,1 @@
+"""The faults, each with what it must show."""

@@ -1,0 +1,130 @@
+"""The producers: ``python -m elkmq.cli.chaos.producer``, with their part in the environment.
+
+A publish that raises is repeated by its caller, with the very same message, until it returns: that is what a careful
+application does, and it may add one message in all.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from elkmq.cli.chaos.plan import KINDS, Part, mine
+from elkmq.cli.chaos.records import FAILED, GIVEN_UP, READY, SENT, Recorder
+from elkmq.cli.chaos.work import with_kombu
+from elkmq.errors import EventQueueError
+from elkmq.options import Options
+
+Publish = Callable[[list[tuple[int, str]]], None]
+"""Publishes messages (number, id), all or none, in one call."""
+
+PAUSE = 0.05
+"""Seconds before a publish that raised is repeated."""
+
+
+def main() -> None:
+    """Play the part."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    part = mine()
+    record = Recorder(part.folder, part.name)
+    with PUBLISHERS[KINDS[part.kind].client](part) as (publish, errors):
+        record.write(READY)
+        _publish_all(part, record, publish, errors)
+
+
+def _publish_all(part: Part, record: Recorder, publish: Publish, errors: tuple[type[Exception], ...]) -> None:
+    began, sent = time.monotonic(), 0
+    while not _told_to_stop() and not (part.count and sent >= part.count):
+        size = min(part.batch, part.count - sent) if part.count else part.batch
+        batch = [(part.first + (sent + n) * part.step, str(uuid.uuid4())) for n in range(size)]
+        while True:
+            try:
+                publish(batch)
+                break
+            except errors as error:
+                print(f"a publish failed and is repeated: {error}", file=sys.stderr, flush=True)
+                stop = _told_to_stop()
+                for number, _ in batch:
+                    record.write(GIVEN_UP if stop else FAILED, number)
+                if stop:
+                    return
+                time.sleep(PAUSE)
+        for number, _ in batch:
+            record.write(SENT, number)
+        sent += size
+        if part.rate and (ahead := began + sent / part.rate - time.monotonic()) > 0:
+            time.sleep(ahead)
+
+
+def _told_to_stop() -> bool:
+    return bool(select.select([sys.stdin], [], [], 0)[0])  # the end of file is all that ever comes
+
+
+@contextmanager
+def _library(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]]:
+    from elkmq import EventQueue, ServiceEvent
+
+    options = Options(lease=part.lease)
+    with EventQueue(part.queue, part.url, options=options, socket_timeout=part.socket_timeout, retry_for=5.0) as queue:
+        made: dict[str, ServiceEvent] = {}
+
+        def publish(batch: list[tuple[int, str]]) -> None:
+            for number, id_ in batch:
+                made.setdefault(id_, ServiceEvent(3600, "chaos", part.body(number)))
+            events = [made[id_] for _, id_ in batch]
+            if len(events) == 1:
+                queue.enqueue(events[0])
+            else:
+                queue.enqueue_many(events)
+            made.clear()
+
+        yield publish, (EventQueueError,)
+
+
+@contextmanager
+def _kombu(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]]:
+    kombu = with_kombu()
+    with kombu.Connection(part.url, transport_options=part.transport_options) as connection:
+        producer = connection.Producer()
+        queue = kombu.Queue(part.queue, durable=True)
+        policy = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
+
+        def publish(batch: list[tuple[int, str]]) -> None:
+            for number, id_ in batch:
+                producer.publish(
+                    part.body(number), routing_key=part.queue, declare=[queue], retry=True, retry_policy=policy,
+                    serializer="json", correlation_id=id_,
+                )  # fmt: skip
+
+        yield publish, (*connection.connection_errors, *connection.channel_errors, OSError)
+
+
+@contextmanager
+def _celery(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]]:
+    from kombu.exceptions import OperationalError
+
+    from elkmq.cli.chaos.celery_app import TASK, app
+
+    def publish(batch: list[tuple[int, str]]) -> None:
+        for number, id_ in batch:
+            app.send_task(TASK, (part.body(number),), task_id=id_)
+
+    with app.connection_for_write() as connection:
+        errors = (OperationalError, *connection.connection_errors, *connection.channel_errors, OSError)
+    yield publish, _distinct(errors)
+
+
+def _distinct(errors: Iterable[type[Exception]]) -> tuple[type[Exception], ...]:
+    return tuple(dict.fromkeys(errors))
+
+
+PUBLISHERS = {"library": _library, "kombu": _kombu, "celery": _celery}
+
+
+if __name__ == "__main__":
+    main()
