@@ -53,6 +53,8 @@ class Consumer:
     ) -> None:
         self.verbs = verbs
         self.lease = lease
+        # A read that a vanished peer never answers is given up well before the lease is over.
+        self._longest = min(LONGEST_WAIT, lease / 3)
         self.state = ConsumerState(prefetch=prefetch, lease=lease)
         self._on_lost = on_lost
         self._session = session
@@ -132,7 +134,7 @@ class Consumer:
                 if delivery is not None:
                     return delivery
                 continue
-            left = LONGEST_WAIT if deadline is None else min(LONGEST_WAIT, deadline - at)
+            left = self._longest if deadline is None else min(self._longest, deadline - at)
             waits = isinstance(action, core.Block | core.Signal | core.Full)
             if waits and left <= 0 and not first:
                 return None
@@ -215,7 +217,7 @@ class Consumer:
                     verbs.wait_for_entries(state.name, action.n, state.lanes, max(1, round(left * 1000)))
                 )
                 state.was_read(found or [])
-                if not found and left >= LONGEST_WAIT:
+                if not found and left >= self._longest:
                     state.look_again()
             elif isinstance(action, core.Read):
                 state.was_read(self._look(verbs.read_entries(state.name, action.n, state.lanes)) or [])
@@ -321,7 +323,7 @@ class Consumer:
 
     def unsure(self) -> None:
         """The server may have handed something out, or may yet, on a connection that nobody reads any more."""
-        self.state.reconnected(now() + LONGEST_WAIT + 1.0)
+        self.state.reconnected(now() + self._longest + 1.0)
 
     # -- while nobody asks for deliveries
 

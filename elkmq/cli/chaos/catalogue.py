@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from elkmq.cli.chaos.faults import network, processes
+from elkmq.cli.chaos.faults import network, processes, servers
 from elkmq.cli.chaos.faults.base import Fault
 
-FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*processes.FAULTS, *network.FAULTS)}
+FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*processes.FAULTS, *network.FAULTS, *servers.FAULTS)}
 """By name."""

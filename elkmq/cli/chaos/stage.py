@@ -172,22 +172,26 @@ class Stage:
 
     def recovered(self, since: float) -> None:
         """Wait until every living worker has begun with a message after this moment; who does not is deaf."""
+        firsts: dict[str, float] = {}
 
         def waiting() -> list[tuple[Lane, str]]:
-            return [
-                (lane, worker.name)
-                for lane in self.lanes
-                for worker in lane.workers
-                if lane.ledger.last_begun.get(worker.name, 0.0) <= since
-            ]
+            found = []
+            for lane in self.lanes:
+                for worker in lane.workers:
+                    last = lane.ledger.last_begun.get(worker.name, 0.0)
+                    if last > since:
+                        firsts.setdefault(worker.name, last)
+                    else:
+                        found.append((lane, worker.name))
+            return found
 
         self.until(lambda: not waiting(), 2 * self.settings.lease + SLACK + self.settings.socket_timeout)
         for lane, name in waiting():
             lane.deaf.append(f"{name} did nothing for {now() - since:.0f} s")
         for lane in self.lanes:
-            firsts = [lane.ledger.last_begun.get(worker.name, 0.0) for worker in lane.workers]
-            if firsts and min(firsts) > since:
-                lane.recoveries.append(max(firsts) - since)
+            of_lane = [firsts[worker.name] for worker in lane.workers if worker.name in firsts]
+            if of_lane:
+                lane.recoveries.append(max(of_lane) - since)
 
     def again(self, held: dict[str, list[int]], since: float) -> None:
         """Wait until what was taken from killed workers (by kind) has been begun again, and note how long that took."""

@@ -13,7 +13,7 @@ from elkmq.cli.chaos.records import now
 from elkmq.cli.chaos.stage import Stage
 from elkmq.cli.chaos.work import EXIT
 
-LIMIT = 3
+LIMIT = 2
 """The delivery limit where messages kill their process: they may come back so often."""
 
 POISON = (20, 45)
@@ -60,7 +60,7 @@ def pool(stage: Stage) -> None:
     for lane in stage.lanes:
         runs = [lane.ledger.begun[number] for number in POISON]
         if not lane.kind.early:
-            stage.promise(f"{lane.kind.name}: each was run {LIMIT + 1} times at most: {runs}", max(runs) <= LIMIT + 1)
+            stage.promise(f"{lane.kind.name}: each was run {LIMIT + 1} times at most ({runs})", max(runs) <= LIMIT + 1)
 
 
 def _buried(stage: Stage) -> dict[str, bool]:
@@ -104,7 +104,8 @@ FAULTS = (
     Fault("kill", "SIGKILL of a worker of each kind, again and again", kill, again=True, recovers=1.0),
     Fault(
         "pool", "SIGKILL of pool processes; messages that kill their process", pool,
-        kinds=("sync", "asyncio", "prefork"), again=True, restarts=True, compared=False,
+        # One message to a process: what runs beside another that kills both is counted as well, there as in RabbitMQ.
+        kinds=("sync", "kombu", "prefork"), again=True, restarts=True, compared=False,
     ),
     Fault("stop", "SIGSTOP for longer than the lease, then SIGCONT", stop, again=True, recovers=1.0, restarts=True,
           kinds=("sync", "asyncio", "kombu", "prefork", "threads", "solo")),
