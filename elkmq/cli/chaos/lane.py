@@ -35,6 +35,9 @@ class Lane:
     ended: list[str] = field(default_factory=list)
     """Workers that ended by themselves, and their last words."""
 
+    silenced: list[str] = field(default_factory=list)
+    """Producers that ended by themselves before their time, and their last words."""
+
     def __post_init__(self) -> None:
         os.makedirs(self.part.folder, exist_ok=True)
         self.ledger = Ledger(self.part.folder)
@@ -58,7 +61,7 @@ class Lane:
         return process
 
     def start_producers(self, count: int, *, rate: float = 0.0, messages: int = 0, batch: int = 1) -> None:
-        """Start producers that share messages and rate among them."""
+        """Start producers that share messages and rate among them; ``messages`` 0: until they are told to end."""
         for number in range(count):
             part = replace(
                 self.part, name=f"{self.kind.name}-producer-{number + 1}", rate=rate / count, first=number, step=count,
@@ -75,6 +78,10 @@ class Lane:
             self.incidents.append(Incident(worker.name, now()))
             self.ended.append(f"{worker.name} ended with {worker.status}: {worker.last_words()[:200]}")
             self._replace(worker)
+        for producer in self.producers:
+            if producer.status and not producer.expected_end:
+                producer.expected_end = True
+                self.silenced.append(f"{producer.name} ended with {producer.status}: {producer.last_words()[:200]}")
 
     def kill(self, rng: random.Random, *, replaced: bool = True) -> list[int]:
         """SIGKILL a worker, if possible in the middle of something; returns what it had in hand."""

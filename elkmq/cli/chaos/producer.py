@@ -101,7 +101,8 @@ def _kombu(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]]:
                     serializer="json", correlation_id=id_,
                 )  # fmt: skip
 
-        yield publish, (*connection.connection_errors, *connection.channel_errors, OSError)
+        raised = (kombu.exceptions.OperationalError, *connection.connection_errors, *connection.channel_errors, OSError)
+        yield publish, _distinct(raised)
 
 
 @contextmanager

@@ -114,9 +114,10 @@ def judged(fault: Fault, stage: Stage, tallies: Sequence[Tally]) -> Iterator[Pro
             yield Promise(f"{name}: none was lost ({found.lost})", found.lost == 0)
             yield Promise(f"{name}: none ran again for no reason ({found.twice})", found.twice == 0)
             yield Promise(f"{name}: none was completed twice ({found.completed_twice})", found.completed_twice == 0)
-            if not fault.again:
+            if not (fault.again or stage.overlong):
                 yield Promise(f"{name}: none ran again ({found.again})", found.again == 0)
         yield Promise(f"{name}: none ran that nobody sent ({found.unknown})", found.unknown == 0)
+        yield Promise(f"{name}: no producer gave up ({'; '.join(lane.silenced)})", not lane.silenced)
         yield Promise(f"{name}: no worker is deaf ({'; '.join(lane.deaf)})", not lane.deaf)
         if not fault.restarts:
             restarted = sum(lane.ledger.restarted.values())

@@ -29,6 +29,9 @@ TOLD_EVERY = 5.0
 START_TIMEOUT = 60.0
 """Seconds until every process has to be at work."""
 
+SAFE = 0.6
+"""Of a lease: an outage that is shorter costs nobody the lease. It is renewed every third, so two thirds are left at least."""
+
 SLACK = 10.0
 """Seconds that a busy machine may take for what takes none."""
 
@@ -83,6 +86,8 @@ class Stage:
     """Further transport options."""
     delivery_limit: int = 20
     prefetch: int = 10
+    overlong: bool = False
+    """There was an outage that leases need not outlast, since this machine took long for it."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.settings.seed)  # noqa: S311 - it is to be repeatable
@@ -168,6 +173,12 @@ class Stage:
         yield
         over = now()
         self.spells.append(Spell(since, over + self.settings.socket_timeout + 1.0))
+        if over - since > SAFE * self.settings.lease:
+            self.screen.say(f"  that took {over - since:.1f} s: leases may have been lost over it", "dim")
+            self.overlong = True
+            for lane in self.lanes:
+                for worker in lane.workers:
+                    self.incident(lane, worker.name)
         self.recovered(over)
 
     def recovered(self, since: float) -> None:
@@ -274,9 +285,9 @@ class Stage:
                 self.screen.say(f"the queue {lane.queue} could not be looked at: {error}")
         return found
 
-    def incident(self, lane: Lane, worker: str, pid: int | None = None) -> None:
-        """What this worker, or this process of it, has in hand is taken away from it now."""
-        lane.incidents.append(Incident(worker, now(), pid))
+    def incident(self, lane: Lane, worker: str, pid: int | None = None, *, at: float | None = None) -> None:
+        """What this worker, or this process of it, has in hand is taken away from it now, or was then."""
+        lane.incidents.append(Incident(worker, now() if at is None else at, pid))
 
     def close(self) -> None:
         """End everybody, at once."""

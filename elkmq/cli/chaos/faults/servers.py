@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import redis
 
@@ -19,8 +21,8 @@ def server_of(stage: Stage) -> Server:
     return stage.server
 
 
-def client_of(stage: Stage) -> redis.Redis:
-    """A connection that no fault of the network hits."""
+def client_of(stage: Stage) -> Any:
+    """A connection of redis-py that no fault of the network hits."""
     return redis.Redis.from_url(with_scheme(stage.url, "redis"), socket_timeout=30)
 
 
@@ -122,8 +124,7 @@ def key_types(stage: Stage) -> None:
                 client.delete(key)
                 client.set(key, "of another type")
         stage.screen.say("every key is of another type", "red")
-        failed = {lane.kind.name: lane.ledger.failed for lane in stage.lanes}
-        told = stage.until(lambda: all(lane.ledger.failed > failed[lane.kind.name] for lane in stage.lanes), 20.0)
+        told = stage.until(_all_told(stage), 20.0)
         stage.promise("producers are told, by an error", told)
         for lane in stage.lanes:
             for key in client.scan_iter(match=f"*{lane.queue}*", count=1000):
@@ -133,19 +134,21 @@ def key_types(stage: Stage) -> None:
         _and_then_nothing_is_lost(stage)
 
 
+def _all_told(stage: Stage) -> Callable[[], bool]:
+    """Whether, from now on, a publish of each kind has raised."""
+    before = {lane.kind.name: lane.ledger.failed for lane in stage.lanes}
+    return lambda: all(lane.ledger.failed > before[lane.kind.name] for lane in stage.lanes)
+
+
 def memory(stage: Stage) -> None:
     """No memory is left for a while: producers are told, consumers go on."""
     with client_of(stage) as client:
         stage.begin()
         stage.run(stage.settings.pause)
         for _ in range(max(1, stage.settings.rounds // 2)):
-            failed = {lane.kind.name: lane.ledger.failed for lane in stage.lanes}
             client.config_set("maxmemory", "1mb")
             stage.screen.say("no memory is left", "red")
-            told = stage.until(
-                lambda f=failed: all(lane.ledger.failed > f[lane.kind.name] for lane in stage.lanes), 20.0
-            )  # type: ignore[misc]
-            stage.promise("producers are told, by an error", told)
+            stage.promise("producers are told, by an error", stage.until(_all_told(stage), 20.0))
             went_on = stage.until(
                 lambda: all(lane.ledger.missing <= 0 for lane in stage.lanes if not lane.kind.early), 20.0
             )
