@@ -95,6 +95,7 @@ def chaos(
         rate=rate,
         duration=duration or (1800.0 if long_ else 300.0),
         messages=messages or (1_000_000 if long_ else 0),
+        work=0.0 if messages or long_ else Settings.work,
     )
     with ExitStack() as stack:
         folder = records or stack.enter_context(tempfile.TemporaryDirectory(prefix="elkmq-chaos-"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from elkmq.cli.chaos.faults import chance, network, processes, servers
+from elkmq.cli.chaos.faults import chance, failover, network, processes, servers, times
 from elkmq.cli.chaos.faults.base import Fault
 
 FAULTS: dict[str, Fault] = {
-    fault.name: fault for fault in (*processes.FAULTS, *network.FAULTS, *servers.FAULTS, *chance.FAULTS)
+    fault.name: fault
+    for fault in (*processes.FAULTS, *network.FAULTS, *servers.FAULTS, *failover.FAULTS, *times.FAULTS, *chance.FAULTS)
 }
 """By name."""

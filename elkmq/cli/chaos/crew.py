@@ -17,7 +17,7 @@ from elkmq.cli.chaos.testbed import reaper
 class Process:
     """A worker or a producer, with all processes that it starts: they are one process group."""
 
-    def __init__(self, part: Part, role: str) -> None:
+    def __init__(self, part: Part, role: str, environment: dict[str, str] | None = None) -> None:
         self.part = part
         self.name = part.name
         self.role = role
@@ -31,7 +31,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=part.environment(),
+                env={**part.environment(), **(environment or {})},
                 start_new_session=True,
             )
         reaper.watch(self.pid)

@@ -53,21 +53,31 @@ class Lane:
         """Its queue."""
         return self.part.queue
 
-    def start_worker(self) -> Process:
+    def start_worker(self, environment: dict[str, str] | None = None) -> Process:
         """Start one more."""
         self._numbers += 1
-        process = Process(replace(self.part, name=f"{self.kind.name}-{self._numbers}"), "worker")
+        part = replace(self.part, name=f"{self.kind.name}-{self._numbers}")
+        process = Process(part, "worker", environment)
         self.workers.append(process)
         return process
 
-    def start_producers(self, count: int, *, rate: float = 0.0, messages: int = 0, batch: int = 1) -> None:
+    def start_producers(
+        self,
+        count: int,
+        *,
+        rate: float = 0.0,
+        messages: int = 0,
+        batch: int = 1,
+        first: int = 0,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         """Start producers that share messages and rate among them; ``messages`` 0: until they are told to end."""
         for number in range(count):
             part = replace(
-                self.part, name=f"{self.kind.name}-producer-{number + 1}", rate=rate / count, first=number, step=count,
+                self.part, name=f"{self.kind.name}-producer-{number + 1}", rate=rate / count, first=first + number, step=count,
                 count=messages // count + (number < messages % count), batch=batch,
             )  # fmt: skip
-            self.producers.append(Process(part, "producer"))
+            self.producers.append(Process(part, "producer", environment))
 
     def supervise(self) -> None:
         """Note who ended by itself, and start another in its place."""

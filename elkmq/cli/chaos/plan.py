@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 VARIABLE = "ELKMQ_CHAOS"
 """The environment variable that tells a process its part; not an argument: others see those, and a url may hold a password."""
@@ -107,5 +107,4 @@ def mine() -> Part:
 
 def with_scheme(url: str, scheme: str) -> str:
     """The url under another scheme."""
-    parts = urlsplit(url)
-    return urlunsplit((scheme, *parts[1:]))
+    return scheme + url[url.index(":") :]

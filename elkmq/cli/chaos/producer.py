@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from elkmq.cli.chaos.plan import KINDS, Part, mine
 from elkmq.cli.chaos.records import FAILED, GIVEN_UP, READY, SENT, Recorder
-from elkmq.cli.chaos.work import with_kombu
+from elkmq.cli.chaos.work import LATER, with_kombu
 from elkmq.errors import EventQueueError
 from elkmq.options import Options
 
@@ -61,6 +61,12 @@ def _publish_all(part: Part, record: Recorder, publish: Publish, errors: tuple[t
             time.sleep(ahead)
 
 
+def _delay(part: Part, number: int) -> float:
+    """Seconds after which a message is due."""
+    what, _, seconds = part.special.get(str(number), "").partition(" ")
+    return float(seconds) if what == LATER else 0.0
+
+
 def _told_to_stop() -> bool:
     return bool(select.select([sys.stdin], [], [], 0)[0])  # the end of file is all that ever comes
 
@@ -78,7 +84,7 @@ def _library(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]
                 made.setdefault(id_, ServiceEvent(3600, "chaos", part.body(number)))
             events = [made[id_] for _, id_ in batch]
             if len(events) == 1:
-                queue.enqueue(events[0])
+                queue.enqueue(events[0], delay=_delay(part, batch[0][0]))
             else:
                 queue.enqueue_many(events)
             made.clear()
@@ -113,7 +119,7 @@ def _celery(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]]
 
     def publish(batch: list[tuple[int, str]]) -> None:
         for number, id_ in batch:
-            app.send_task(TASK, (part.body(number),), task_id=id_)
+            app.send_task(TASK, (part.body(number),), task_id=id_, countdown=_delay(part, number) or None)
 
     with app.connection_for_write() as connection:
         errors = (OperationalError, *connection.connection_errors, *connection.channel_errors, OSError)

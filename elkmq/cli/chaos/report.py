@@ -40,6 +40,7 @@ def closing(verdicts: Sequence[Verdict]) -> list[RenderableType]:
     drawn: list[RenderableType] = ["", table(COLUMNS, rows, numbers=COLUMNS[2:9]), ""]
     for verdict in verdicts:
         drawn += [f"BROKEN  {verdict.fault}: {promise.text}" for promise in verdict.promises if not promise.kept]
+        drawn += [f"seen    {verdict.fault}: {text}" for text in verdict.told]
     return [*drawn, ""]
 
 

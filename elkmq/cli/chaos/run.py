@@ -29,6 +29,8 @@ class Verdict:
     seconds: float = 0.0
     skipped: str = ""
     """Why it was not made."""
+    told: Sequence[str] = ()
+    """What was seen, where nothing is promised."""
 
     @property
     def kept(self) -> bool:
@@ -53,6 +55,8 @@ def obstacle(fault: Fault, target: Target, kinds: Sequence[str]) -> str:
         return "none of these kinds of workers is concerned"
     if target.transport != "elkmq" and not fault.compared:
         return "it looks at what only ElkMQ has"
+    if fault.obstacle is not None and (why := fault.obstacle()):
+        return why
     if fault.own_server and target.url is not None:
         return "it needs a server of the suite's own: leave --broker out"
     if fault.admin and target.url is not None and not target.admin:
@@ -88,14 +92,18 @@ def one(fault: Fault, target: Target, settings: Settings, folder: str, screen: S
         server = None
         if target.url is None:
             given: dict[str, object] = {"appendonly": True, **fault.server}
-            server = stack.enter_context(Server(**given))  # type: ignore[arg-type]
-        url = target.url or (server.url if server else "")
-        stage = Stage(settings, folder, screen, target.transport, url, server)
+            server = Server(**given)  # type: ignore[arg-type]
+        stage = Stage(settings, folder, screen, target.transport, target.url or "", server)
+        if fault.arrange is not None:
+            fault.arrange(stage)
+        if server is not None:
+            stack.enter_context(server)
+        stage.connect()
         stack.callback(stage.close)
         fault.strike(stage)
         tallies = stage.tallies()
         promises = [*judged(fault, stage, tallies), *stage.promises]
-    verdict = Verdict(fault.name, fault.what, tallies, promises, screen.seconds - began)
+    verdict = Verdict(fault.name, fault.what, tallies, promises, screen.seconds - began, told=stage.told)
     for promise in promises:
         if not promise.kept:
             screen.say(f"BROKEN  {promise.text}", "bold red")

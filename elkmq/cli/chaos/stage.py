@@ -94,15 +94,29 @@ class Stage:
         self._stack = ExitStack()
         self._looked = self._told = 0.0
         self.proxy: Proxy | None = None
+        self.told: list[str] = []
+        """What was seen, where nothing is promised."""
+
+    def connect(self) -> None:
+        """Lay the network to the server, which runs now."""
+        if self.server is not None:
+            self.url = self.server.url
         if urlsplit(self.url).scheme in ("redis", "elkmq", "amqp"):
             self.proxy = self._stack.enter_context(Proxy(self.url))
+
+    def go_directly(self, url: str) -> None:
+        """Have processes that are started from now on use this url (``redis...``), with no proxy in between."""
+        self.proxy = None
+        self.url = url
 
     # -- before
 
     def url_of(self, kind: str, *, direct: bool = False) -> str:
         """Where a kind of worker finds the server: by way of the proxy, where there is one."""
         url = self.url if direct or self.proxy is None else self.proxy.url
-        return with_scheme(url, "redis" if KINDS[kind].client == "library" else self.transport)
+        scheme = "redis" if KINDS[kind].client == "library" else self.transport
+        _, plus, form = urlsplit(url).scheme.partition("+")
+        return with_scheme(url, scheme + plus + form)
 
     def prepare(self) -> None:
         """Give every kind a queue and a folder."""
@@ -188,6 +202,8 @@ class Stage:
         def waiting() -> list[tuple[Lane, str]]:
             found = []
             for lane in self.lanes:
+                if not any(producer.running for producer in lane.producers):
+                    continue  # there may be nothing left for them to begin with
                 for worker in lane.workers:
                     last = lane.ledger.last_begun.get(worker.name, 0.0)
                     if last > since:
@@ -218,6 +234,11 @@ class Stage:
         for lane in self.lanes:
             if wanted[lane.kind.name] and back(lane):
                 lane.recoveries.append(max(lane.ledger.begun_again[n] for n in wanted[lane.kind.name]) - since)
+
+    def tell(self, text: str) -> None:
+        """Note what was seen, where nothing is promised."""
+        self.told.append(text)
+        self.screen.say(text)
 
     def promise(self, text: str, kept: bool) -> None:
         """Note what the fault itself has shown."""

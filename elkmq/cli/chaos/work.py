@@ -15,6 +15,8 @@ EXIT = "exit"
 """A message that ends its process, as the out-of-memory killer does."""
 HOLD = "hold"
 """A message that takes the seconds that follow."""
+LATER = "later"
+"""A message that is published with a delay of the seconds that follow, where the client can do that."""
 GIL = "gil"
 """A message that holds Python's global lock, in C, for the seconds that follow."""
 

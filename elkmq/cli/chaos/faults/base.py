@@ -44,5 +44,7 @@ class Fault:
     """How the suite's own server is set up."""
     long: bool = False
     """It takes minutes, and is left out unless asked for by name."""
-    prepare: Callable[[Stage], None] | None = None
-    """Changes the stage before the network to the server is laid."""
+    obstacle: Callable[[], str] | None = None
+    """Why it cannot be made on this machine; nothing where it can."""
+    arrange: Callable[[Stage], None] | None = None
+    """Changes the stage before its server starts."""

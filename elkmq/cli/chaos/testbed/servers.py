@@ -171,6 +171,8 @@ class Server:
         self.socket = str(self.folder / "s")
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
+        """Variables of its process on top of this one's."""
         self._owner = os.getpid()
         self._given = {
             "appendonly": "yes" if appendonly else "no",
@@ -266,7 +268,14 @@ class Server:
         mark = len(self.log)
         with open(self.folder / "log", "ab") as log:
             command = [self.binary.path, str(config), *self.mode]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+            )
         reaper.watch(self.process.pid)
         deadline = time.monotonic() + START_TIMEOUT
         while not self._answers():
