@@ -139,5 +139,6 @@ def judged(fault: Fault, stage: Stage, tallies: Sequence[Tally]) -> Iterator[Pro
         for name, (left, _, completed) in stage.left().items():
             yield Promise(f"{name}: its queue is empty ({left})", left == 0)
             done = next(tally for tally in tallies if tally.kind == name)
-            most = done.sent + len(next(lane for lane in stage.lanes if lane.kind.name == name).ledger.given_up)
+            ledger = next(lane for lane in stage.lanes if lane.kind.name == name).ledger
+            most = done.sent + len(stage.apart) + len(ledger.given_up)
             yield Promise(f"{name}: the server completed {completed:,} of {most:,}, none twice", completed <= most)
