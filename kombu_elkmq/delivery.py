@@ -11,12 +11,15 @@ import logging
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
+from elkmq._core.call import Call
 from elkmq._core.entry import Entry
 from elkmq._core.verbs import Delivered
+from elkmq.errors import ServerConnectionError
 from kombu_elkmq import message as messages
 from kombu_elkmq.reader import Reader, Subscription
 
@@ -154,7 +157,6 @@ class Deliveries:
 
     def _send(self, reader: Reader, part: list[Delivered]) -> None:
         def done(outcome: Any) -> None:
-            _answered(reader, part, outcome)
             if isinstance(outcome, Exception):
                 log.error(
                     "%d messages of %s were completed, and the server could not be told: %s",
@@ -168,18 +170,34 @@ class Deliveries:
                     len(outcome), reader.queue,
                 )  # fmt: skip
 
-        self._session.post(reader.verbs.settle(self._session.name, part, keep=reader.keep), done)
+        self._tell(reader, part, reader.verbs.settle(self._session.name, part, keep=reader.keep), done)
+
+    def _tell(self, reader: Reader, delivered: list[Delivered], call: Call[Any], then: Callable[[Any], None]) -> None:
+        """Post what settles deliveries, for as long as they are ours.
+
+        A call is given up after a lease in which no connection carried it, but the lease may hold: heartbeats have a
+        connection of their own. What the server is never told stays in flight while this process lives, and then runs again.
+        """
+
+        def done(outcome: Any) -> None:
+            session = self._session
+            if isinstance(outcome, ServerConnectionError) and not (reader.lost or session.failed or session.closed):
+                session.post(call, done)
+                return
+            _answered(reader, delivered, outcome)
+            then(outcome)
+
+        self._session.post(call, done)
 
     def reject(self, reader: Reader, delivered: Delivered, reason: str = "rejected", error: str = "") -> None:
         """Give up: into the dead letters, or on to the dead letter exchange."""
         reader.settle(delivered)
 
         def done(outcome: Any) -> None:
-            _answered(reader, [delivered], outcome)
             if reader.relays and not isinstance(outcome, Exception):
                 self._session.relay.look(reader)
 
-        self._session.post(reader.verbs.reject(self._session.name, [delivered], reason, error), done)
+        self._tell(reader, [delivered], reader.verbs.reject(self._session.name, [delivered], reason, error), done)
 
     def requeue(self, reader: Reader, delivered: list[Delivered], *, failed: bool, seen: bool = True) -> None:
         """Send back, to be handed out again before new work."""
@@ -188,11 +206,11 @@ class Deliveries:
         reader.hungry = reader.hungry or seen
 
         def done(outcome: Any) -> None:
-            _answered(reader, delivered, outcome)
             if reader.relays and not isinstance(outcome, Exception) and "dead" in outcome:
                 self._session.relay.look(reader)
 
-        self._session.post(reader.verbs.requeue(self._session.name, delivered, failed=failed, seen=seen), done)
+        call = reader.verbs.requeue(self._session.name, delivered, failed=failed, seen=seen)
+        self._tell(reader, delivered, call, done)
 
     def forget_buffered(self) -> None:
         """The leases are lost: what was not started is others' now."""

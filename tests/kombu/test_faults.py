@@ -249,3 +249,23 @@ def test_an_outage_longer_than_the_lease_surfaces(
     inbox = Inbox(reader, queue_of(name))
     reader.Producer().publish("x", routing_key=name)
     assert inbox.wait(1) == ["x"]
+
+
+def test_an_acknowledgement_is_told_however_long_the_connection_is_away_while_the_lease_holds(
+    make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server, name: str
+) -> None:
+    proxy = make_proxy(fast_server.url)
+    reader, writer = make_connection(proxy.url, lease=20), make_connection()
+    inbox = Inbox(reader, queue_of(name), ack=False)
+    writer.Producer().publish("x", routing_key=name)
+    inbox.wait(1)
+    reader.default_channel.session.taker.give_up_after(0.02)
+    accepted = proxy.accepted
+    proxy.cut(refuse=True)
+    inbox.messages[0].ack()
+    # Attempts to connect are further and further apart: by the sixth, the call has been given up.
+    eventually(lambda: _drained(reader) and proxy.accepted > accepted + 5, why="attempts to connect")
+    proxy.heal()
+    left = fast_server.client()
+    eventually(lambda: _drained(reader) and left.xlen(f"{name}(event_stream)") == 0, why="the acknowledgement")
+    assert inbox.nothing_comes()

@@ -49,7 +49,12 @@ DEFAULT_KINDS = "sync,asyncio,kombu,prefork,early,threads,solo"
 @click.option(
     "--admin", is_flag=True, help="On your server, also what other clients of it notice: CLIENT KILL and such."
 )
-@click.option("--records", type=click.Path(file_okay=False), metavar="FOLDER", help="Keep there, in a new folder, what was recorded.")
+@click.option(
+    "--records",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="Keep there, in a new folder, what was recorded.",
+)
 @click.option("--list", "list_", is_flag=True, help="Name the faults, and do nothing.")
 @pass_setup
 def chaos(
@@ -88,7 +93,9 @@ def chaos(
     if unknown := [name for name in chosen if name not in FAULTS]:
         raise click.UsageError(f"there is no fault {unknown[0]!r}; there are: {', '.join(FAULTS)}")
     if records and os.path.isdir(records) and os.listdir(records):
-        raise click.UsageError(f"--records {records} is not empty, and what is there would be counted: name a new folder")
+        raise click.UsageError(
+            f"--records {records} is not empty, and what is there would be counted: name a new folder"
+        )
     settings = Settings(
         kinds=available(_kinds(workers), target),
         seed=secrets.randbelow(10**6) if seed is None else seed,

@@ -158,8 +158,8 @@ def _runs(
 
 def _end(runs: Iterable[Run], pid: int, line: Line) -> None:
     for run in runs:
-        if run.pid == pid and run.slot == line.slot and run.ended is None:
-            run.ended = line.at
+        if run.pid == pid and run.slot == line.slot and (run.ended is None or line.what == REFUSED):
+            run.ended = run.ended or line.at
             run.refused = line.what == REFUSED
 
 

@@ -136,8 +136,8 @@ def judged(fault: Fault, stage: Stage, tallies: Sequence[Tally]) -> Iterator[Pro
             limit = fault.recovers * stage.settings.lease + SLACK / 2
             yield Promise(f"{name}: back after {found.recovered:.1f} s, at most {limit:.1f}", found.recovered <= limit)
     if not fault.lossy:
-        for name, (left, _, completed) in stage.left().items():
-            yield Promise(f"{name}: its queue is empty ({left})", left == 0)
+        for name, (left, completed) in stage.left().items():
+            yield Promise(f"{name}: its queue is empty (ready, in flight, delayed: {left})", not any(left))
             done = next(tally for tally in tallies if tally.kind == name)
             ledger = next(lane for lane in stage.lanes if lane.kind.name == name).ledger
             most = done.sent + len(stage.apart) + len(ledger.given_up)

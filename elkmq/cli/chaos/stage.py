@@ -289,8 +289,8 @@ class Stage:
             for lane in self.lanes
         ]  # fmt: skip
 
-    def left(self) -> dict[str, tuple[int, int, int]]:
-        """What is in each queue by its own account: waiting or in flight, dead, completed. Then it is deleted."""
+    def left(self) -> dict[str, tuple[tuple[int, int, int], int]]:
+        """What is in each queue by its own account: (ready, in flight, delayed) and completed. On another's server it is deleted."""
         found = {}
         for lane in self.lanes:
             if self.transport != "elkmq":
@@ -299,7 +299,7 @@ class Stage:
             try:
                 with EventQueue(lane.queue, url, options=Options(), retry_for=5.0) as queue:
                     stats = queue.stats()
-                    found[lane.kind.name] = (stats.ready + stats.in_flight + stats.delayed, stats.dead, stats.completed)
+                    found[lane.kind.name] = ((stats.ready, stats.in_flight, stats.delayed), stats.completed)
                     if self.server is None:
                         queue.delete()
             except EventQueueError as error:

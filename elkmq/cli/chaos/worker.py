@@ -59,12 +59,11 @@ def consume(part: Part, record: Recorder) -> None:
                         body = delivery.event.payload or ""
                         if seconds := begin(part, record, body):
                             time.sleep(seconds)
+                        record.write(ENDED, number_of(body))
                         try:
                             delivery.ack()
                         except LeaseLost:
                             record.write(REFUSED, number_of(body))
-                        else:
-                            record.write(ENDED, number_of(body))
             except EventQueueError as error:
                 _failed(error, record)
                 over.wait(PAUSE)
@@ -79,11 +78,11 @@ def consume_in_asyncio(part: Part, record: Recorder) -> None:
             body = delivery.event.payload or ""
             if seconds := begin(part, record, body, slot):
                 await asyncio.sleep(seconds)
+            record.write(ENDED, number_of(body), slot)
             if delivery.lost:
                 record.write(REFUSED, number_of(body), slot)
                 continue
             await delivery.ack(wait=False)
-            record.write(ENDED, number_of(body), slot)
 
     async def run() -> None:
         over = asyncio.Event()
@@ -135,15 +134,12 @@ def consume_with_kombu(part: Part, record: Recorder) -> None:
         def handle(self, body: Any, message: Any) -> None:
             if seconds := begin(part, record, body):
                 time.sleep(seconds)
+            record.write(ENDED, number_of(body))
             try:
                 message.ack()
-            except LeaseLost:
+            except Exception:
                 record.write(REFUSED, number_of(body))
                 raise
-            except BaseException:
-                record.write(REFUSED, number_of(body))
-                raise
-            record.write(ENDED, number_of(body))
 
     with kombu.Connection(part.url, transport_options=part.transport_options) as connection:
         worker: Any = Worker(connection)
