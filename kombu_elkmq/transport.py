@@ -98,8 +98,12 @@ class Transport(base.Transport):
             connection.detach()
 
     def qos_semantics_matches_spec(self, connection: Session) -> bool:
-        """Prefetch is per channel, as AMQP has it."""
-        return True
+        """No: as with RabbitMQ, a prefetch that is to hold for a channel is set with ``global``.
+
+        Here it holds for the channel in any case, and a change reaches consumers that run. Celery changes it after a lost
+        connection (``worker_enable_prefetch_count_reduction``) only where it is told so.
+        """
+        return False
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
         """The url, as it may be shown."""
