@@ -323,3 +323,5 @@ class Pump:
         if len(outcome) >= limit:
             self._recover_at = 0.0
         reader.recover(outcome)
+        # Of a take that was repeated both replies are here.
+        self._hand_back_surplus(reader)

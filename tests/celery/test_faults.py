@@ -130,6 +130,7 @@ def test_a_server_that_restarts(make_site: Callable[..., Site], make_server: Cal
 
 
 def test_a_task_that_kills_its_pool_process_ends_as_a_dead_letter(make_site: Callable[..., Site]) -> None:
+    """celery#9082: a task that kills its worker was retried for ever."""
     site = late(make_site, options={"delivery_limit": 3})
     site.worker(concurrency=1)
     site.call("die", "again")
@@ -142,6 +143,7 @@ def test_a_task_that_kills_its_pool_process_ends_as_a_dead_letter(make_site: Cal
 
 
 def test_tasks_longer_than_the_lease_run_once(make_site: Callable[..., Site]) -> None:
+    """kombu#337: a task longer than the visibility timeout, or with an eta further out, ran twice."""
     site = late(make_site, options={"lease": 1})
     workers = [site.worker("-n", f"{name}@here", pool="solo") for name in ("one", "two")]
     site.call("mark", "long", 3)

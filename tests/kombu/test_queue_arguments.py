@@ -160,6 +160,7 @@ def test_priorities_lowest_first_as_stock_redis(make_connection: Callable[..., C
 def test_queues_of_vanished_readers_go_with_their_bindings(
     make_connection: Callable[..., Connection], fast_server: Server, name: str
 ) -> None:
+    """celery#6089, kombu#294: reply queues and bindings piled up."""
     exchange = Exchange(f"{name}-ex", type="fanout")
     reader, keeper = make_connection(lease=1), make_connection(lease=1)
     Inbox(reader, Queue(name, exchange, expires=0.2, durable=False))

@@ -142,3 +142,22 @@ def test_acknowledged_on_other_threads_while_connections_break(
     assert Counter(inbox.bodies) == Counter(range(400))
     eventually(lambda: _drained(reader) and fast_server.client().xlen(f"{name}(event_stream)") == 0, why="all acks")
     nothing_left(reader, name)
+
+
+def test_what_was_recovered_beyond_the_prefetch_goes_back(
+    make_connection: Callable[..., Connection], fast_server: Server, name: str
+) -> None:
+    """celery#6500, after a reconnection: the replies of a take and of its repetition both came."""
+    reader, writer = make_connection(), make_connection()
+    inbox = Inbox(reader, queue_of(name), prefetch=2, ack=False)
+    for n in range(6):
+        writer.Producer().publish(n, routing_key=name)
+    session = reader.default_channel.session
+    session.run(session.readers[name].verbs.take(session.name, 2))
+    session.taker.drop()
+    inbox.wait(2)
+    assert inbox.nothing_comes()
+    session.taker.flush()
+    stats = session.run(session.routing.queue_look(name))
+    assert (stats.ready, stats.unacked) == (4, 2)
+    assert not any(message.headers.get("x-delivery-count") for message in inbox.messages)

@@ -108,6 +108,7 @@ def test_a_producer_elsewhere_learns_of_new_and_removed_bindings(
 
 
 def test_a_fanout_waits_for_a_reader_that_is_away(make_connection: Callable[..., Connection], name: str) -> None:
+    """celery#5317: an event was lost because nobody listened at that moment."""
     exchange = Exchange(f"{name}-ex", type="fanout")
     queue = Queue(name, exchange)
     with make_connection() as first:
@@ -193,6 +194,7 @@ def test_purge_and_delete(connection: Connection, name: str) -> None:
 
 
 def test_prefetch_is_never_exceeded(connection: Connection, name: str) -> None:
+    """celery#6500: prefetch grew past its limit."""
     inbox = Inbox(connection, queue_of(name), ack=False, prefetch=2)
     producer = connection.Producer()
     for n in range(5):
