@@ -73,7 +73,8 @@ def test_stats_of_all_queues(make_server):
 def test_stats_show_who_consumes(fast_url, queue):
     with EventQueue(queue.name, fast_url, options=Options(lease=60)) as other, other.consumer() as consumer:
         other.enqueue(ServiceEvent(5, "a"))
-        assert consumer.get(10)
+        held = consumer.get(10)  # not dropped, which would send it back
+        assert held
         out = elkmq("stats", queue.name, url=fast_url).out
     assert f"{os.getpid()}" in out
     assert " s left" in out
