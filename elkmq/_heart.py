@@ -48,7 +48,7 @@ class Member(Protocol):
 
     @property
     def consumer(self) -> str | None:
-        """Its name at the server; None while it is not registered."""
+        """Its name at the server; None while it is not registered, "" for one that does chores only."""
 
     def heard(self, sent: float) -> None:
         """A heartbeat that was sent at ``sent`` (`elkmq._core.clock`) was answered: the lease holds."""
@@ -152,7 +152,7 @@ class Heart:
             self._beat_at = min(self._beat_at, now() + seconds)
 
     def _beat(self, channel: Channel, members: list[Member]) -> None:
-        named = [(m, name) for m in members if (name := m.consumer) is not None]
+        named = [(m, name) for m in members if (name := m.consumer)]
         parts = [named[start : start + QUEUES_PER_BEAT] for start in range(0, len(named), QUEUES_PER_BEAT)]
         while parts:
             part = parts.pop(0)

@@ -87,9 +87,12 @@ class Administration:
                 )
         pool, verbs = await self._session.open()
         wanted = replace(await self.settings(), **changes).changes()
-        return QueueSettings.read(
+        settings = QueueSettings.read(
             await pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes}))
         )
+        if settings.serve_elkmq01:
+            self._session.attend()
+        return settings
 
     async def pause(self) -> None:
         """Hand out nothing, to nobody, until `resume`. Events still come in; what is in flight can be settled.

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from elkmq._aio._concurrency import Promise
 from elkmq._aio.link import Waiter
 from elkmq._aio.session import Session
 from elkmq._core.call import Call
-from elkmq._core.inbox import READ_WAIT, Responses
+from elkmq._core.inbox import READ_WAIT, Awaited, Responses
 from elkmq.errors import EventQueueError, QueueClosed
 from elkmq.event import TimestampedEvent
 
@@ -37,6 +37,11 @@ class Inbox:
     def name(self) -> str:
         """What requests carry."""
         return self._responses.inbox
+
+    @property
+    def waiting(self) -> Mapping[bytes, Awaited]:
+        """Who awaits a response, by the request's uuid."""
+        return self._responses.waiting
 
     async def response(self, uuid: bytes, send: Send, timeout: float) -> TimestampedEvent:
         """Send a request, by ``send`` given what runs a call, and await its response.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ from elkmq._aio.delivery import Delivery, ack_many
 from elkmq._aio.dequeuing import Dequeuing
 from elkmq._aio.requests import Requests
 from elkmq._aio.session import Session
+from elkmq._core.entry import Receipt
 from elkmq._core.outgoing import Send, batches, checked, outgoing, plain
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq.errors import EmptyQueue, InvalidOption, RequestFailed
@@ -88,7 +89,9 @@ class EventQueue(Administration):
         if pairs is not None:
             return (await pool.run(verbs.enqueue_plain(pairs)))[0].timestamp
         send = Send(event, None, delay, priority, ttl, headers, dedupe_id)
-        return (await pool.run(verbs.enqueue([outgoing(send)])))[0].timestamp
+        receipt = (await pool.run(verbs.enqueue([outgoing(send)])))[0]
+        self._attend([receipt], [send])
+        return receipt.timestamp
 
     async def enqueue_many(self, events: Iterable[ServiceEvent | Send]) -> list[int]:
         """Add events, in order; returns Redis' clock for each. One round trip per 500, each 500 accepted whole or not at all.
@@ -105,7 +108,9 @@ class EventQueue(Administration):
                 if pairs is not None
                 else verbs.enqueue([outgoing(event if isinstance(event, Send) else Send(event)) for event in batch])
             )
-            accepted += [receipt.timestamp for receipt in await pool.run(call)]
+            receipts = await pool.run(call)
+            self._attend(receipts, batch)
+            accepted += [receipt.timestamp for receipt in receipts]
         return accepted
 
     # -- events out, for good
@@ -265,6 +270,12 @@ class EventQueue(Administration):
 
     def __repr__(self) -> str:
         return f"<EventQueue {self._session.describe()}>"
+
+    def _attend(self, receipts: Sequence[Receipt], events: Sequence[ServiceEvent | Send]) -> None:
+        if receipts and receipts[0].served:
+            due = [seconds("delay", event.delay) for event in events if isinstance(event, Send) and event.delay]
+            if due:
+                self._session.attend(min(due))
 
     async def _receiver(self) -> Consumer:
         self._settle_in()

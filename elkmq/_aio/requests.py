@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from elkmq._aio.inbox import Inbox
+from elkmq._aio.originals import OriginalResponders
 from elkmq._aio.session import Session
 from elkmq._core.call import Call, command
 from elkmq._core.entry import Outgoing
@@ -23,6 +24,7 @@ class Requests:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._inbox = Inbox(session)
+        self._originals = OriginalResponders(session, self._inbox.waiting)
 
     async def ask(self, event: ServiceEvent, outgoing: Outgoing, timeout: float) -> TimestampedEvent:
         """Enqueue a request and await its response for ``timeout`` seconds.
@@ -37,7 +39,10 @@ class Requests:
         request = Outgoing(outgoing.json, outgoing.unique, outgoing.delay, outgoing.priority, name, fields)
 
         async def send(run: Callable[[Call[Any]], Awaitable[Any]]) -> None:
-            if not (await run(verbs.enqueue([request])))[0].duplicate:
+            receipt = (await run(verbs.enqueue([request])))[0]
+            if receipt.served:
+                self._originals.listen(receipt.timestamp)
+            if not receipt.duplicate:
                 return
             # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
             mark = await pool.run(command("GET", verbs.keys.mark(request.unique), parse=_inbox_of))
@@ -57,6 +62,7 @@ class Requests:
 
     async def close(self) -> None:
         """End the reading; requests under way fail."""
+        await self._originals.close()
         await self._inbox.close()
 
 

@@ -59,10 +59,14 @@ class Tended(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What became of one enqueued event: its id, and whether it had been accepted before."""
+    """What became of one enqueued event: its id, and whether it had been accepted before.
+
+    ``served``: the queue serves consumers of elk-mq 0.1, so there may be none of ours to do its chores.
+    """
 
     id: bytes
     duplicate: bool
+    served: bool = False
 
     @property
     def timestamp(self) -> int:
@@ -76,6 +80,13 @@ class Completed(NamedTuple):
     outcome: str
     response: str
     receipts: list[Receipt]
+
+
+class Joined(NamedTuple):
+    """The reply of join.lua: whether the queue was new, and whether it serves consumers of elk-mq 0.1."""
+
+    new: bool
+    served: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +140,12 @@ def dequeued(raw: Sequence[Any]) -> Taken:
     return Taken(now, state.decode(), tuple(lanes), -1, False, [entry(found)] if found else [])
 
 
+def joined(raw: Sequence[int]) -> Joined:
+    """Read the reply of join.lua."""
+    new, served = raw
+    return Joined(new == 1, served == 1)
+
+
 def tended(raw: Sequence[Any]) -> Tended:
     """Read the reply of tend.lua."""
     now, next_event, more, taken_over, outbox, settings = raw
@@ -137,7 +154,11 @@ def tended(raw: Sequence[Any]) -> Tended:
 
 def receipts(raw: Sequence[bytes]) -> list[Receipt]:
     """Read the ids that enqueue.lua answers."""
-    return [Receipt(r[1:], True) if r[:1] == b"=" else Receipt(r, False) for r in raw]
+    return [_receipt(r[1:], served=True) if r[:1] == b"+" else _receipt(r) for r in raw]
+
+
+def _receipt(raw: bytes, *, served: bool = False) -> Receipt:
+    return Receipt(raw[1:], True, served) if raw[:1] == b"=" else Receipt(raw, False, served)
 
 
 def completed(raw: Sequence[Any]) -> Completed:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from elkmq._core import entry as read
 from elkmq._core.call import Arg, Call, Prepared, command, encoded
-from elkmq._core.entry import Completed, Entry, Outgoing, Receipt, Taken, Tended
+from elkmq._core.entry import Completed, Entry, Joined, Outgoing, Receipt, Taken, Tended
 from elkmq.keys import GROUP, QueueKeys
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Verbs:
             doing="enqueue",
             fate="it is not known whether the event is in the queue; enqueued again, the same event is added once",
         )
-        self._join: Prepared[bool] = Prepared("join", main, bool, doing="look at the queue")
+        self._join: Prepared[Joined] = Prepared("join", main, read.joined, doing="look at the queue")
         self._enqueue_plain: Prepared[list[Receipt]] = Prepared(
             "enqueue_plain",
             main,
@@ -116,6 +116,9 @@ class Verbs:
             doing="send the response",
             fate="it is not known whether it was sent; sent again, it is sent once",
         )
+        self._forward: Prepared[str] = Prepared(
+            "forward", main, bytes.decode, doing="read the response", fate="it may be lost to its requester"
+        )
         self._keep_response: Prepared[int] = Prepared("keep_response", main, int)
         self._purge: Prepared[tuple[int, bool]] = Prepared(
             "purge",
@@ -145,8 +148,8 @@ class Verbs:
             "finish", main, bool, doing="record the effect", fate="it is not known whether it was recorded"
         )
 
-    def join(self, *, look: bool = False) -> Call[bool]:
-        """The first contact with the queue; whether it is new. ``look``: make nothing."""
+    def join(self, *, look: bool = False) -> Call[Joined]:
+        """The first contact with the queue: whether it is new, and serves consumers of elk-mq 0.1. ``look``: make nothing."""
         return self._join(int(look))
 
     # -- events in
@@ -293,14 +296,21 @@ class Verbs:
     # -- the simple form
 
     def dequeue(
-        self, consumer: str = "", lease: int = 0, *, client: str = "", turn: int = 0, keep: int = 0
+        self,
+        consumer: str = "",
+        lease: int = 0,
+        *,
+        client: str = "",
+        turn: int = 0,
+        keep: int = 0,
+        beside_originals: bool = False,
     ) -> Call[Taken]:
         """Hand out one event for good; where there is none, register ``consumer`` for a blocking read.
 
         ``client`` and ``turn``: who asks, for the how many-eth time; asked again within ``keep`` ms it gets the same answer.
         The state ``more`` means: ask again at once.
         """
-        args = (self.counting, consumer, lease, self.delivery_limit, client, turn, keep)
+        args = (self.counting, consumer, lease, self.delivery_limit, client, turn, keep, int(beside_originals))
         return self._dequeue(*args, retry=client != "")
 
     def undo_dequeue(self, client: str, turn: int, keep: int) -> Call[bool]:
@@ -329,6 +339,17 @@ class Verbs:
             "XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self.keys.replies(inbox), last,
             parse=_responses, block=block / 1000,
         )  # fmt: skip
+
+    def wait_for_originals(self, last: bytes, block: int) -> Call[list[tuple[bytes, bytes, bytes]]]:
+        """Block up to ``block`` ms for what responders of elk-mq 0.1 write after ``last``: (id, request's uuid, response's id)."""
+        return command(
+            "XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self.keys.of("response_stream"), last,
+            parse=_originals, block=block / 1000,
+        )  # fmt: skip
+
+    def forward(self, uuid: bytes, pointer: bytes, response: bytes) -> Call[str]:
+        """Move the response of such a responder to its requester's inbox; returns sent | late | nobody."""
+        return self._forward(uuid, pointer, response, self.counting)
 
     def forget_responses(self, inbox: str, ids: Sequence[bytes]) -> Call[int]:
         """Remove responses that were read."""
@@ -450,3 +471,7 @@ def _responses(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> list[tuple[
     return [
         (id_, fields[fields.index(b"uuid") + 1], fields[fields.index(b"response") + 1]) for id_, fields in raw[0][1]
     ]
+
+
+def _originals(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> list[tuple[bytes, bytes, bytes]]:
+    return [(id_, fields[0], fields[1]) for id_, fields in raw[0][1]] if raw else []

@@ -88,7 +88,12 @@ class Administration:
                 )
         pool, verbs = self._session.open()
         wanted = replace(self.settings(), **changes).changes()
-        return QueueSettings.read(pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes})))
+        settings = QueueSettings.read(
+            pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes}))
+        )
+        if settings.serve_elkmq01:
+            self._session.attend()
+        return settings
 
     def pause(self) -> None:
         """Hand out nothing, to nobody, until `resume`. Events still come in; what is in flight can be settled.

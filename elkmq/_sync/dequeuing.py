@@ -106,7 +106,12 @@ class Dequeuing:
             try:
                 reply = pool.run(
                     verbs.dequeue(
-                        place.name if place else "", self._lease, client=client.name, turn=client.turn, keep=keep
+                        place.name if place else "",
+                        self._lease,
+                        client=client.name,
+                        turn=client.turn,
+                        keep=keep,
+                        beside_originals=self._session.options.compete_with_originals,
                     )
                 )
                 if place is not None and not reply.entries and not reply.state:

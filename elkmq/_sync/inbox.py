@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from elkmq._core.call import Call
-from elkmq._core.inbox import READ_WAIT, Responses
+from elkmq._core.inbox import READ_WAIT, Awaited, Responses
 from elkmq._sync.link import Channel
 from elkmq._sync.session import Session
 from elkmq.errors import EventQueueError, QueueClosed
@@ -63,6 +63,11 @@ class Inbox:
     def name(self) -> str:
         """What requests carry."""
         return self._responses.inbox
+
+    @property
+    def waiting(self) -> Mapping[bytes, Awaited]:
+        """Who awaits a response, by the request's uuid."""
+        return self._responses.waiting
 
     def response(self, uuid: bytes, send: Send, timeout: float) -> TimestampedEvent:
         """Send a request, by ``send`` given what runs a call, and await its response.

@@ -13,6 +13,7 @@ from typing import Any
 from elkmq._core.call import Call, command
 from elkmq._core.entry import Outgoing
 from elkmq._sync.inbox import Inbox
+from elkmq._sync.originals import OriginalResponders
 from elkmq._sync.session import Session
 from elkmq.errors import EnqueueError, TimeoutExpired
 from elkmq.event import ServiceEvent, TimestampedEvent
@@ -24,6 +25,7 @@ class Requests:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._inbox = Inbox(session)
+        self._originals = OriginalResponders(session, self._inbox.waiting)
 
     def ask(self, event: ServiceEvent, outgoing: Outgoing, timeout: float) -> TimestampedEvent:
         """Enqueue a request and its response for ``timeout`` seconds.
@@ -38,7 +40,10 @@ class Requests:
         request = Outgoing(outgoing.json, outgoing.unique, outgoing.delay, outgoing.priority, name, fields)
 
         def send(run: Callable[[Call[Any]], Any]) -> None:
-            if not (run(verbs.enqueue([request])))[0].duplicate:
+            receipt = (run(verbs.enqueue([request])))[0]
+            if receipt.served:
+                self._originals.listen(receipt.timestamp)
+            if not receipt.duplicate:
                 return
             # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
             mark = pool.run(command("GET", verbs.keys.mark(request.unique), parse=_inbox_of))
@@ -58,6 +63,7 @@ class Requests:
 
     def close(self) -> None:
         """End the reading; requests under way fail."""
+        self._originals.close()
         self._inbox.close()
 
 

@@ -8,10 +8,12 @@ from collections.abc import Hashable
 from typing import Any
 
 from elkmq import embedded
+from elkmq._attendant import Attendant
 from elkmq._core.call import command
 from elkmq._core.fork import forget_in_child
 from elkmq._core.verbs import Verbs
 from elkmq._endpoint import Endpoint
+from elkmq._heart import heart
 from elkmq._sync._concurrency import Lock, in_thread
 from elkmq._sync.link import Channel, Pool, Waiter
 from elkmq.errors import QueueClosed, ServerTooOld
@@ -38,11 +40,13 @@ class Session:
         self._pool: Pool | None = None
         self._verbs: Verbs | None = None
         self._joined = False
+        self._attendant: Attendant | None = None
         forget_in_child(self)
 
     def forget_parent(self) -> None:
         """In a forked child: whoever was opening it is not here."""
         self._opening = Lock()
+        self._attendant = None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -94,13 +98,26 @@ class Session:
                     pool.run(verbs.join(look=True))
                 self._verbs = verbs
             if not (self._joined or look):
-                self._pool.run(self._verbs.join())
+                served = (self._pool.run(self._verbs.join())).served
                 self._joined = True
+                if served:
+                    self.attend()
             return self._pool, self._verbs
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise QueueClosed(f"the queue {self.name!r} was closed; nothing was sent; make a new EventQueue.")
+
+    def attend(self, due: float | None = None) -> None:
+        """Do the chores of a queue that consumers of elk-mq 0.1 consume, also in ``due`` seconds."""
+        assert self._verbs is not None
+        beats = heart(self.endpoint, self.slot_key)
+        if self._attendant is None:
+            self._attendant = Attendant(self._verbs, float(self.options.lease))
+            beats.add(self._attendant)
+            beats.sooner(self._attendant, 0.0)
+        if due is not None:
+            beats.sooner(self._attendant, due)
 
     def channel(self) -> Channel:
         """A connection for one consumer."""
@@ -113,6 +130,9 @@ class Session:
     def close(self) -> None:
         """Hang up; the embedded server goes with its last user."""
         self._closed = True
+        attendant, self._attendant = self._attendant, None
+        if attendant is not None:
+            heart(self.endpoint, self.slot_key).remove(attendant)
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()

@@ -5,9 +5,10 @@
 -- KEYS  1 main lane
 -- ARGV  1 1 = count here (server older than 7.0)  2 consumer to register where the queue is empty, '' = none  3 lease, ms
 --       4 delivery limit where the settings have none  5 client, '' = none  6 its turn: how many dequeues it made
---       7 ms for which the turn is remembered
+--       7 ms for which the turn is remembered  8 1 = competes with original consumers knowingly
 -- Returns {server ms, state, lanes, entry or false}, as take.lua; state 'more': none of very many entries was to be handed
 --   out (their time was over), ask again.
+-- Errors: ELKMQ_SERVES_ORIGINAL, ELKMQ_FORMAT.
 -- Asked again for the same turn it answers as the first time; without a client it is not safe to send again.
 -- Cost where there is one, and no client: TIME, GET, ZRANGE, LLEN, XREADGROUP x2, XDEL. Where there is none, instead of
 -- XDEL: ZREVRANGE, ZRANGEBYSCORE x2, XLEN. With a client GET and SET more.
@@ -20,8 +21,11 @@
 --- include takeover
 --- include last_dequeue
 local now, client, turn = server_time(), ARGV[5], tonumber(ARGV[6])
-if ARGV[2] ~= '' then pass_tokens(ARGV[2], 1) end
 local settings = read_settings()
+if settings and settings.serve_elkmq01 and ARGV[8] ~= '1' then
+  fail('ELKMQ_SERVES_ORIGINAL the queue serves consumers of elk-mq 0.1')
+end
+if ARGV[2] ~= '' then pass_tokens(ARGV[2], 1) end
 local before = last_dequeue(client)
 if before and before[1] >= turn then
   return {now, '', lanes_of(settings), before[1] == turn and before[2] and {before[2], before[3], before[4]} or false}

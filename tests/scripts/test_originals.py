@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import redis
 
-from tests.scripts.rig import Rig, bodies, named, outgoing
+from tests.scripts.rig import Rig, bodies, named, outgoing, request, uuid_of
 
 
 def original_enqueues(q: Rig, n: int = 1, *, consumed: bool = False) -> list[bytes]:
@@ -31,8 +32,8 @@ def test_an_original_producer_s_events_are_ours_to_consume(q: Rig):
 def test_what_originals_have_consumed_is_history(q: Rig, waiting: int):
     original_enqueues(q, 5, consumed=True)
     ids = original_enqueues(q, waiting)
-    assert q.run(q.verbs.join()) is True
-    assert q.run(q.verbs.join()) is False
+    assert q.run(q.verbs.join()).new is True
+    assert q.run(q.verbs.join()).new is False
     q.put()
     stats = q.stats()
     assert (stats.ready, stats.enqueued, stats.completed) == (waiting + 1, waiting + 1, 0)
@@ -99,7 +100,7 @@ def test_what_our_consumer_hands_back_reaches_them_next(q: Rig):
     q.run(q.verbs.requeue("c", named(taken[:1]), failed=True, delay=60_000))
     q.make_due()
     q.tend("c")
-    assert served(q) == [events[0].json, events[1].json]
+    assert served(q) == [events[1].json, events[0].json]  # as in a lane of ours: in the order in which they came back
     assert q.stats().enqueued == 2
 
 
@@ -114,6 +115,69 @@ def test_served_no_more_what_they_had_is_history(q: Rig):
     assert (q.stats().ready, q.stats().in_flight) == (2, 0)
     q.open("c")
     assert bodies(q.take("c")) == [events[2].json, events[3].json]
+
+
+def test_the_more_urgent_comes_first_and_equals_in_their_order(q: Rig):
+    q.configure(serve_elkmq01=1)
+    events = [outgoing(priority=p) for p in (0, 5, 9, 5, 0, 9, 1)]
+    q.put(*events)
+    order = sorted(range(7), key=lambda i: -events[i].priority)
+    assert served(q) == [events[i].json for i in order]
+
+
+def test_who_enqueues_hears_that_originals_are_served_and_does_the_chores(q: Rig):
+    assert q.run(q.verbs.join()) == (True, False)
+    assert not q.run(q.verbs.enqueue([outgoing()]))[0].served
+    q.configure(serve_elkmq01=1)
+    assert q.run(q.verbs.join()) == (False, True)
+    late, event = outgoing(delay=60_000), outgoing()
+    assert q.run(q.verbs.enqueue([late]))[0].served
+    q.make_due()
+    first = q.run(q.verbs.enqueue([event]))
+    assert q.run(q.verbs.enqueue([event])) == [first[0]._replace(duplicate=True)]
+    assert served(q) == [late.json, event.json]
+
+
+def test_whoever_would_compete_with_them_is_refused(q: Rig):
+    q.configure(serve_elkmq01=1)
+    (id_,) = q.put()
+    for call in (q.verbs.open("c", 30_000, {}), q.verbs.dequeue(), q.verbs.dequeue("d", 30_000)):
+        with pytest.raises(redis.ResponseError, match="ELKMQ_SERVES_ORIGINAL"):
+            q.run(call)
+    assert q.run(q.verbs.dequeue(beside_originals=True)).entries[0].id == id_
+
+
+def original_answers(q: Rig, uuid_: str, response: bytes = b'{"timeout":10}') -> tuple[bytes, bytes]:
+    id_ = q.client.xadd(q.keys.lane(0), {"response": response})
+    return q.client.xadd(q.key("response_stream"), {uuid_: id_}), id_
+
+
+def test_the_response_of_an_original_reaches_our_requester_once_and_leaves_nothing(q: Rig):
+    q.configure(serve_elkmq01=1)
+    event = request()
+    q.put(event)
+    q.client.rpop(q.key("message_queue"))
+    found = []
+    for _ in range(2):
+        original_answers(q, uuid_of(event))
+        ((pointer, uuid_, id_),) = q.run(q.verbs.wait_for_originals(b"0-0", 1))
+        assert uuid_ == uuid_of(event).encode()
+        found.append(q.run(q.verbs.forward(uuid_, pointer, id_)))
+    assert found == ["sent", "sent"]
+    assert [fields[b"response"] for _, fields in q.client.xrange(q.keys.replies("box"))] == [b'{"timeout":10}']
+    assert (q.client.xlen(q.keys.lane(0)), q.client.xlen(q.key("response_stream"))) == (0, 0)
+    assert (q.stats().ready, q.stats().enqueued, q.stats().completed) == (0, 1, 1)
+
+
+def test_a_response_that_is_not_ours_stays(q: Rig):
+    q.configure(serve_elkmq01=1)
+    plain = outgoing()
+    q.put(plain)
+    for uuid_ in (uuid_of(plain), uuid_of(outgoing())):
+        pointer, id_ = original_answers(q, uuid_)
+        assert q.run(q.verbs.forward(uuid_.encode(), pointer, id_)) == "nobody"
+    assert q.run(q.verbs.forward(uuid_of(plain).encode(), pointer, b"junk")) == "nobody"
+    assert (q.client.xlen(q.keys.lane(0)), q.client.xlen(q.key("response_stream"))) == (3, 2)
 
 
 def test_a_purge_takes_their_list_too(q: Rig):

@@ -137,16 +137,24 @@ end
 -- Takes in the events that were not accepted before. Returns their ids in the order of `events` as enqueue.lua says.
 local function accept_all(settings, window, events)
   local ids, accepted, known = {}, 0, {}
+  local served = settings and settings.serve_elkmq01 and '+' or ''
+  if served ~= '' then
+    -- There may be no consumer of ours to do it.
+    local _
+    _, settings = move_due(settings, server_time(), 100)
+  end
   for i, event in ipairs(events) do
     local before = event.mark and string.match(event.mark, '^[^|]+') or known[event.unique]
     if settings and settings.gone then
       ids[i] = '~'
     elseif before then
-      ids[i] = (event.waiting and '' or '=') .. before
+      ids[i] = served .. (event.waiting and '' or '=') .. before
     else
-      ids[i], settings = accept(settings, window, event)
+      local id
+      id, settings = accept(settings, window, event)
+      ids[i] = served .. id
       accepted = accepted + 1
-      if event.unique ~= '' then known[event.unique] = ids[i] end
+      if event.unique ~= '' then known[event.unique] = id end
     end
   end
   if accepted > 0 and settings and settings.max_length and settings.overflow == 'drop_oldest' then drop_oldest(settings) end
