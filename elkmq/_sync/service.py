@@ -183,6 +183,9 @@ class Service:
                 log.info("a request is answered with its handler's error:\n%s", trace(error))
                 delivery.complete(response=ServiceEvent.create_response(delivery.event, FAILURE, failure(error)))
             elif isinstance(error, Reject):
+                if not delivery.ours:  # nobody can tell whether it is awaited, and nobody else will answer it
+                    response = ServiceEvent.create_response(delivery.event, FAILURE, failure(error))
+                    self.queue.enqueue_response(response)
                 delivery.reject(str(error))
             else:
                 log.warning("%r failed and is tried again:\n%s", delivery, trace(error))

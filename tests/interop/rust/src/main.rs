@@ -7,6 +7,8 @@
 //! | `enqueue` | `timeout`, `action`, `payload` | `[timestamp, uuid]` |
 //! | `dequeue` | | `[timestamp, event]` |
 //! | `dequeue_blocking` | `seconds` | `[timestamp, event]` |
+//! | `use` | `queue` | null; from now on it speaks to that queue |
+//! | `serve` | `seconds`, `action` | null; `dequeue_blocking`, and `respond` with the payload |
 //! | `respond` | `action`, `payload` | null; the response to the event that was dequeued last |
 //! | `await_response` | `timeout`, `action`, `payload` | `[uuid, timestamp, event]` |
 //!
@@ -18,6 +20,7 @@ use serde_json::{json, Value};
 use std::io::{stdin, stdout, BufRead, Write};
 
 struct Client {
+    url: String,
     queue: EventQueue,
     last: Option<ServiceEvent>,
 }
@@ -38,11 +41,16 @@ impl Client {
                 let taken = self.queue.dequeue_blocking(number(order, "seconds"))?;
                 Ok(self.keep(taken))
             }
-            "respond" => {
-                let asked = self.last.as_ref().expect("nothing was dequeued");
-                let response = ServiceEvent::new_response(asked, &text(order, "action"), payload_of(order));
-                self.queue.enqueue_response(&response)?;
+            "use" => {
+                self.queue = EventQueue::new(&text(order, "queue"), &self.url);
                 Ok(Value::Null)
+            }
+            "respond" => self.respond(&text(order, "action"), payload_of(order)),
+            "serve" => {
+                let taken = self.queue.dequeue_blocking(number(order, "seconds"))?;
+                self.keep(taken);
+                let payload = self.last.as_ref().and_then(|event| event.payload());
+                self.respond(&text(order, "action"), payload)
             }
             "await_response" => {
                 let event = event_of(order);
@@ -51,6 +59,12 @@ impl Client {
             }
             other => panic!("no such call: {other}"),
         }
+    }
+
+    fn respond(&mut self, action: &str, payload: Option<String>) -> Result<Value, EventQueueError> {
+        let asked = self.last.as_ref().expect("nothing was dequeued");
+        self.queue.enqueue_response(&ServiceEvent::new_response(asked, action, payload))?;
+        Ok(Value::Null)
     }
 
     fn keep(&mut self, taken: TimestampedEvent) -> Value {
@@ -86,7 +100,8 @@ fn shown(event: &ServiceEvent) -> Value {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let mut client = Client { queue: EventQueue::new(&arguments[1], &arguments[2]), last: None };
+    let url = arguments[2].clone();
+    let mut client = Client { queue: EventQueue::new(&arguments[1], &url), url, last: None };
     for line in stdin().lock().lines() {
         let order: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let mut answer = Ok(Value::Null);
