@@ -304,7 +304,7 @@ class Consumer:
             if data is None:
                 if b"response" in entry.fields:
                     self.state.settled(key)
-                    await self._channel.run_many(self.verbs.keep_response(entry))
+                    self._session.met(await self._channel.run_many(self.verbs.keep_response(entry)))
                     return None
                 raise JSONParseError("the entry has no event field; correct its producer.")
             delivery = Delivery(self, entry, None if plainly_an_event(data) else put_back(ServiceEvent.from_json(data)))

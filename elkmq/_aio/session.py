@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from elkmq import embedded
@@ -18,6 +19,8 @@ from elkmq._heart import heart
 from elkmq.errors import QueueClosed, ServerTooOld
 from elkmq.keys import QueueKeys
 from elkmq.options import Options, check_name
+
+log = logging.getLogger("elkmq")
 
 _counting: dict[Hashable, bool] = {}
 
@@ -40,6 +43,7 @@ class Session:
         self._verbs: Verbs | None = None
         self._joined = False
         self._attendant: Attendant | None = None
+        self._warned = False
         forget_in_child(self)
 
     def forget_parent(self) -> None:
@@ -117,6 +121,16 @@ class Session:
             beats.sooner(self._attendant, 0.0)
         if due is not None:
             beats.sooner(self._attendant, due)
+
+    def met(self, found: Sequence[object]) -> None:
+        """Who consumes read responses of clients of elk-mq 0.1; ``found`` is 1 for those that no client of ours wrote."""
+        if 1 in found and not self._warned:
+            self._warned = True
+            log.warning(
+                "a consumer of elk-mq 0.1 answers requests on the queue %s, from which this process consumes as well: both are "
+                "handed each of its events; stop one of them, or set the queue to serve it (serve_elkmq01).",
+                self.describe(),
+            )
 
     def channel(self) -> Channel:
         """A connection for one consumer."""

@@ -80,7 +80,7 @@ def leftovers(url: str, name: str) -> dict[str, int]:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         for key in client.scan_iter(match=f"{name}(*", count=1000):
             ending, kind = key[len(name) + 1 : -1], client.type(key)
-            if client.pttl(key) > 0 or ending in ("counters", "rates", "settings") or kind == "none":
+            if client.pttl(key) > 0 or ending in ("counters", "rates", "settings", "signals") or kind == "none":
                 continue
             size = {"stream": client.xlen, "list": client.llen, "zset": client.zcard, "hash": client.hlen}
             found[ending] = size[kind](key) if kind in size else 1

@@ -21,7 +21,7 @@ from tests.interop.conftest import Original, Raised, leftovers, nothing_left
 from tests.library.helpers import soon, until
 from tests.waiting import eventually, eventually_async
 
-TEXT = "Grüße \"\\\n\x01 \U0001f98c"
+TEXT = 'Grüße "\\\n\x01 \U0001f98c'
 SHORT = Options(lease=1.0)
 
 Originals = Callable[[str, str], Original]
@@ -103,7 +103,7 @@ async def test_its_request_is_answered(library: Any, originals: Originals, name:
     async with library() as lib:
         queue = lib.queue(name, fast_url, options=SHORT)
         await answer_one(queue, how)
-        asked, timestamp, response = await asyncio.to_thread(original.answer)
+        asked, _, response = await asyncio.to_thread(original.answer)
         assert response == {"uuid": asked, "timeout": 2, "action": "pong", "payload": TEXT}
         assert leftovers(fast_url, name).get("response_stream") == 1
 
@@ -163,7 +163,9 @@ async def test_our_service_serves_it(library: Any, originals: Originals, name: s
 def nothing_but_us_left(url: str, name: str) -> None:
     """The service is a consumer while it runs; the responses go when their time is over."""
     eventually(
-        lambda: set(leftovers(url, name)) <= {"consumers", "consumer_info", "dead_letters"}, 15, "the responses to be swept away"
+        lambda: set(leftovers(url, name)) <= {"consumers", "consumer_info", "dead_letters"},
+        15,
+        "the responses to be swept away",
     )
 
 
@@ -213,4 +215,3 @@ def test_an_event_whose_queue_is_opened_between_its_two_commands(originals: Orig
         assert leftovers(fast_url, keys.name) == {}
     channel.close()
     print(f"{between} of 100 queues were opened between the two commands")
-

@@ -7,12 +7,14 @@ local function response_timeout(text)
 end
 
 -- Notes when a response can go. Of ours that is known already, and so is the entry in response_stream that points to it.
+-- Returns whether it is an original's, which nobody had noted: originals answer requests on this queue.
 -- Never fails: should another program own NAME(answered), a response stays, and the work goes on.
 local function keep_response(id, text)
   redis.call('XACK', main, 'elkmq', id)
   local ends = ms(id_time(id) + response_timeout(text) * 1000)
   local added = redis.pcall('ZADD', key('answered'), 'NX', ends, id)
   if added == 1 then count('responses', 1) end
+  return added == 1
 end
 
 local function is_response(t)
