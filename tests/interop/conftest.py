@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.celery.conftest import make_site, site  # noqa: F401 - fixtures
+from tests.celery.conftest import make_site  # noqa: F401 - a fixture
 from tests.library.conftest import library  # noqa: F401 - a fixture
 from tests.waiting import Program, eventually
 

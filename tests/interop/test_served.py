@@ -13,7 +13,7 @@ import redis
 from elkmq import DequeueError, EmptyQueue, Options, Send, ServiceEvent, TimeoutExpired
 from tests.interop.conftest import Original, Raised, leftovers
 from tests.library.helpers import event, soon, until
-from tests.waiting import eventually
+from tests.waiting import eventually_async
 
 Originals = Callable[[str, str], Original]
 
@@ -72,7 +72,8 @@ async def test_delays_hold_though_no_consumer_of_ours_is_there(
         sent = await queue.enqueue(event("late"), delay=0.3)
         if who == "another one":
             await queue.close()
-            await lib.queue(name, fast_url).stats()
+            await lib.queue(name, fast_url).enqueue(event("now"))
+            assert await taken_by(original, 1) == ["now"]
         original.tell("dequeue_blocking", seconds=20)
         timestamp, found = await asyncio.to_thread(original.answer)
         assert found["action"] == "late"
@@ -141,6 +142,16 @@ async def test_two_answers_are_one_and_a_late_one_is_none(
 # -- both kinds of consumers on one queue
 
 
+async def blocked(url: str, command: str) -> None:
+    """Wait until a client of the server waits in that command."""
+    with redis.Redis.from_url(url) as client:
+
+        async def waits() -> bool:
+            return any(other["cmd"] == command and "b" in other["flags"] for other in client.client_list())
+
+        await eventually_async(waits, why=f"a client to wait in {command}")
+
+
 async def test_consumers_of_ours_are_refused_and_the_event_is_the_original_s(
     library: Any, served: Any, originals: Originals, name: str, fast_url: str
 ) -> None:
@@ -165,48 +176,40 @@ async def test_consumers_of_ours_are_refused_and_the_event_is_the_original_s(
 
 
 async def test_ours_say_that_an_original_answers_where_they_consume(
-    library: Any, originals: Originals, name: str, fast_url: str, caplog: pytest.LogCaptureFixture
+    library: Any, originals: Originals, name: str, make_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    original = originals(name, fast_url)
+    server = make_server()  # its own, so that no other test's consumer is taken for this one
+    original = originals(f"{name}-other", server.url)
+    original.enqueue("ping")
+    original.dequeue()
+    original.tell("use", queue=name)
+    original.answer()
     async with library() as lib:
-        queue = lib.queue(name, fast_url)
-        for n in range(2):
-            waiting = asyncio.ensure_future(queue.dequeue_blocking(20) if n else queue.receive(20))
-            await until(queue, consumers=1)
-            original.tell("enqueue", action="a", timeout=30)
-            await asyncio.to_thread(original.answer)
-            taken = await soon(waiting)
-            if not n:
-                await taken.ack()
+        queue = lib.queue(name, server.url)
         waiting = asyncio.ensure_future(queue.receive(20))
-        await until(queue, consumers=1)
-        # An original that took the same event answers it.
-        other = originals(f"{name}-other", fast_url)
-        other.enqueue("ping")
-        other.dequeue()
-        other.tell("use", queue=name)
-        other.answer()
+        await blocked(server.url, "xreadgroup")
         with caplog.at_level(logging.WARNING, "elkmq"):
-            other.tell("respond", action="pong")
-            other.answer()
-            eventually(lambda: "a consumer of elk-mq 0.1 answers requests" in caplog.text, 10, "the warning")
-        original.enqueue("last")
-        assert (await soon(waiting)).event.action == "last"
+            for _ in range(2):
+                original.tell("respond", action="pong")
+                original.answer()
+            original.enqueue("last")
+            assert (await soon(waiting)).event.action == "last"
+        assert caplog.text.count("a consumer of elk-mq 0.1 answers requests on the queue") == 1
 
 
 async def test_an_original_competes_and_nobody_can_tell(
-    library: Any, originals: Originals, name: str, fast_url: str
+    library: Any, originals: Originals, name: str, make_server: Any
 ) -> None:
     """What the documentation says of it: each of them is handed the event."""
-    original = originals(name, fast_url)
+    server = make_server()
+    original = originals(name, server.url)
     async with library() as lib:
-        queue = lib.queue(name, fast_url)
+        queue = lib.queue(name, server.url)
         with pytest.raises(EmptyQueue):
             await queue.dequeue()
         original.tell("dequeue_blocking", seconds=20)
-        with redis.Redis.from_url(fast_url) as client:
-            eventually(lambda: "brpop" in [other["cmd"] for other in client.client_list()], why="the original to wait")
-        producer = originals(name, fast_url)
+        await blocked(server.url, "brpop")
+        producer = originals(name, server.url)
         producer.enqueue("both")
         assert (await asyncio.to_thread(original.answer))[1]["action"] == "both"
         assert (await queue.dequeue()).event.action == "both"
