@@ -12,7 +12,7 @@ import redis
 
 from elkmq import DequeueError, EmptyQueue, Options, Send, ServiceEvent, TimeoutExpired
 from tests.interop.conftest import Original, Raised, leftovers
-from tests.library.helpers import event, soon, until
+from tests.library.helpers import event, soon
 from tests.waiting import eventually_async
 
 Originals = Callable[[str, str], Original]
