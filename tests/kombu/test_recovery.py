@@ -153,6 +153,7 @@ def test_what_was_recovered_beyond_the_prefetch_goes_back(
     for n in range(6):
         writer.Producer().publish(n, routing_key=name)
     session = reader.default_channel.session
+    inbox.wait(1)
     session.run(session.readers[name].verbs.take(session.name, 2))
     session.taker.drop()
     inbox.wait(2)
