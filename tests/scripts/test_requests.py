@@ -217,3 +217,14 @@ def test_a_response_between_originals_stays_where_its_requester_looks(q: Rig, re
     stats = q.stats()
     assert (stats.ready, stats.in_flight, stats.enqueued, stats.completed, stats.oldest_age) == (0, 0, 0, 0, None)
     assert q.take("d") == []
+
+
+def test_each_response_to_an_original_sweeps_those_before(q: Rig):
+    for n in range(3):
+        uuid_ = original_request(q)
+        q.run(q.verbs.dequeue())
+        q.run(q.verbs.respond(uuid_, 10, RESPONSE))
+        assert original_reads(q, uuid_) == RESPONSE
+        assert q.client.xlen(q.key("response_stream")) == q.client.xlen(q.keys.lane(0)) == 1, n
+        for member in q.client.zrange(q.key("answered"), 0, -1):
+            q.client.zadd(q.key("answered"), {member: 1})

@@ -2,6 +2,7 @@
 --- include clock
 --- include fields
 --- include group
+--- include legacy
 -- Sends the response to a request to where its requester awaits it, if it still can.
 --   t         the request's fields, nil where only its uuid is known (enqueue_response)
 --   id        the request's entry id, nil likewise
@@ -41,6 +42,7 @@ local function send_response(t, id, uuid, timeout, json, now)
     redis.call('XADD', key('response_stream'), '*', uuid, written)
     redis.call('ZADD', key('answered'), ms(deadline), written)
     count('responses', 1)
+    sweep_responses(now) -- who only dequeues and answers, and never finds the queue empty, does no other chores
   end
   local value = (event or written) .. '|' .. (inbox or '') .. '|' .. (deadline and ms(deadline) or '') .. '|' .. written
   if mark then
