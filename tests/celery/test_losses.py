@@ -13,9 +13,12 @@ LOST = "Connection to broker lost"
 
 
 def cut_off(make_site: Callable[..., Site], **conf: object) -> tuple[Site, Program]:
-    """A worker in the middle of a task, whose server was away for longer than its lease."""
+    """A worker in the middle of a task, whose server was away for longer than its lease.
+
+    It sends no heartbeat events: Celery waits for the server in the middle of one, for as long as it takes.
+    """
     site = make_site(task_acks_late=True, broker_transport_options={"lease": 1.5, "socket_timeout": 1}, **conf)
-    worker = site.worker("-n", HERE, "--without-mingle", concurrency=2)
+    worker = site.worker("-n", HERE, "--without-mingle", "--without-heartbeat", concurrency=2)
     site.call("hold", "held", str(site.folder / "gate"))
     site.wait_for("start held")
     site.server.pause()
