@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from elkmq import EventQueue
-from elkmq.cli.demo.judge import judge_events, judge_requests, tally
+from elkmq.cli.demo.judge import judge_events, judge_requests, judge_tasks, tally
 from elkmq.cli.demo.records import (
     ANSWERED,
     DONE,
@@ -23,6 +23,7 @@ from elkmq.cli.demo.records import (
     Recorder,
 )
 from elkmq.cli.demo.screen import closing
+from elkmq.cli.demo.shop import broker_url
 from tests.library.cli import ELKMQ, elkmq
 from tests.waiting import eventually
 
@@ -116,6 +117,38 @@ def test_each_promise_about_requests_can_break(records, changes):
     assert any(str(line).startswith("BROKEN") for line in closing([outcome]))
 
 
+@pytest.mark.parametrize(
+    ("records", "changes", "words"),
+    [
+        (GOOD[:-1], {}, "lost"),
+        ([*GOOD, *handled("b", "1")], {}, "twice"),
+        (GOOD, {"cut": 0}, "cut"),
+        ([*GOOD, Record("a", STARTED, "1"), *handled("b", "1")], {"killed": []}, "twice"),
+        ([*SENT_TWO, Record("a", STARTED, "1"), *GOOD[4:], *handled("b", "1")], {}, "killed in the middle"),
+        (GOOD, {"left": 1}, "empty"),
+    ],
+)
+def test_each_promise_about_tasks_can_break(records, changes, words):
+    settings = {"expected": 2, "killed": ["a"], "left": 0, "cut": 3}
+    assert judge_tasks(GOOD, **settings).kept
+    outcome = judge_tasks(records, **{**settings, **changes})
+    assert not outcome.kept
+    assert any(words in text for text in broken(outcome))
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("redis://h:1/2", "elkmq://h:1/2"),
+        ("rediss://u:p@h", "elkmqs://u:p@h"),
+        ("unix:///a/b?db=1", "elkmq+socket:///a/b?db=1"),
+        ("redis+cluster://h:1", None),
+    ],
+)
+def test_the_broker_that_is_where_a_queue_is(url, broker):
+    assert broker_url(url) == broker
+
+
 def test_records_are_read_while_they_are_written(tmp_path):
     follower, first, second = Follower(str(tmp_path)), Recorder(str(tmp_path), "a"), Recorder(str(tmp_path), "b")
     first.write(SENT, 1)
@@ -143,7 +176,7 @@ def test_the_demo_keeps_its_promises_in_under_a_minute(tmp_path):
     found = json.loads(ended.out)
     assert found["kept"] is True
     assert found["seconds"] < 60
-    events, requests = found["parts"]
+    events, requests, tasks = found["parts"]
     assert (events["sent"], events["once"], events["twice"], events["lost"], events["run_again"]) == (
         1000,
         1000,
@@ -152,7 +185,15 @@ def test_the_demo_keeps_its_promises_in_under_a_minute(tmp_path):
         1,
     )
     assert (requests["sent"], requests["once"], requests["twice"], requests["lost"]) == (51, 51, 0, 0)
-    for words in ("killed (SIGKILL)", "was begun again", "'Hello, Ada!'", "TimeoutExpired"):
+    assert (tasks["sent"], tasks["once"], tasks["twice"], tasks["lost"], tasks["run_again"]) == (400, 400, 0, 0, 1)
+    for words in (
+        "killed (SIGKILL): worker-1",
+        "cut: ",
+        "killed (SIGKILL): consumer-1",
+        "was begun again",
+        "'Hello, Ada!'",
+        "TimeoutExpired",
+    ):
         assert words in ended.err
     assert "Warning" not in "".join(path.read_text() for path in tmp_path.rglob("*.log"))
     assert processes_of(tmp_path) == []

@@ -15,7 +15,7 @@ import click
 
 from elkmq.cli.demo.records import READY, Follower
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 30.0
 """Seconds until a process has to be at work."""
 
 PAUSE = 0.02

@@ -95,6 +95,23 @@ def judge_events(records: Iterable[Record], *, expected: int, killed: Sequence[s
     )
 
 
+def judge_tasks(records: Iterable[Record], *, expected: int, killed: Sequence[str], left: int, cut: int) -> Outcome:
+    """Judge Celery tasks. ``left``: in the queue at the end, by its own account; ``cut``: connections that were broken."""
+    found = tally("tasks", records, killed)
+    return Outcome(
+        found,
+        (
+            Promise(f"all {expected:,} were sent, and none was lost", found.sent == expected and not found.lost),
+            Promise(f"none ran twice, though {cut} connections were cut", cut > 0 and not found.twice),
+            Promise(
+                f"run again because its worker was killed in the middle: {found.run_again}, at most {len(killed)}",
+                found.run_again <= len(killed),
+            ),
+            Promise("the queue is empty", left == 0 and not found.unknown),
+        ),
+    )
+
+
 def judge_requests(records: Iterable[Record], *, slow: str, waited: float, patience: float, left: int) -> Outcome:
     """Judge requests.
 

@@ -8,8 +8,11 @@ LEASE = 3.0
 EVENTS = 500
 """Events of one producer."""
 
+TASKS = 400
+"""Celery tasks."""
+
 WORK = 0.01
-"""Seconds that a consumer works on an event."""
+"""Seconds that a consumer works on an event, or a worker on a task."""
 
 SLOW = 2.0
 """Seconds that the slow handler takes."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from elkmq import Delivery, EventQueue, LeaseLost, Options, Service, ServiceEvent
+from elkmq.cli.demo import shop
 from elkmq.cli.demo.plan import EVENTS, LEASE, RETRY_FOR, SLOW, WORK, greeting
 from elkmq.cli.demo.records import DONE, LATE, READY, REFUSED, SENT, STARTED, Recorder
 
@@ -22,6 +23,12 @@ def main() -> None:
     """Play a role."""
     role, name, folder, queue = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; what happens then is the demo's decision
+    if role == "worker":
+        shop.work(name, folder, queue, _at_the_end)
+        return
+    if role == "caller":
+        shop.call(name, folder, queue, sys.stdin.readline)
+        return
     with EventQueue(queue, os.environ["ELKMQ_URL"], options=Options(lease=LEASE), retry_for=RETRY_FOR) as opened:
         ROLES[role](opened, Recorder(folder, name))
 
