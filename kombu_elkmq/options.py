@@ -170,7 +170,8 @@ class TransportOptions:
 
 _TABLE = {each.name: each for each in fields(TransportOptions) if each.name != "connect"}
 
-_OF_CONNECTIONS = frozenset(each.name for each in fields(ConnectOptions))
+_OF_CONNECTIONS = frozenset(each.name for each in fields(ConnectOptions)) - {"max_connections", "retry_for"}
+"""Of the library's, those that a connection of Kombu has too: it has three to the server, and its own times to try again."""
 
 _ALIASES = {"deadletter_queue": "unroutable_queue"}
 """Options of ``redis://`` that go by another name here."""
@@ -208,6 +209,7 @@ _OF_REDIS = {
     "reauth_check_interval": "a new token is used as soon as 'credential_provider' has one",
     "retry_on_timeout": "a publish is tried again for 'publish_timeout' seconds and adds the message once",
     "retry_on_error": "a publish is tried again for 'publish_timeout' seconds and adds the message once",
+    "max_connections": "a Kombu connection has at most three to the server: see Celery's 'broker_pool_limit'",
     "ssl": "write elkmqs:// in the url, or give the options that begin with 'ssl_'",
     "predefined_queues": "queues need not be known beforehand",
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +46,8 @@ def test_the_query_is_text_and_options_win_over_it() -> None:
         ({"lease": float("inf")}, "'lease' is inf"),
         ({"lease": True}, "'lease' is True"),
         ({"lease": 0.5}, "at least 1 second"),
+        ({"retry_for": 3}, "no transport option 'retry_for'"),
+        ({"redeclare": "perhaps"}, "'refuse' or 'keep'"),
         ({"fetch_limit": 0}, "above 0"),
         ({"fetch_limit": 1.5}, "'fetch_limit' is 1.5"),
         ({"max_priority": 256}, "0 to 255"),
@@ -58,6 +62,15 @@ def test_a_mistake_is_named_with_what_is_right(options: dict[str, Any], message:
     with pytest.raises(InvalidOption, match=f"(?s){message}") as caught:
         TransportOptions.load(options)
     assert "nothing was started" in str(caught.value)
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "celery.md").read_text("utf-8")
+    table = page.partition("## Options")[2].partition("## What is different")[0]
+    listed = set(
+        re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
+    )
+    assert listed == {*module._TABLE, *module._OF_CONNECTIONS}
 
 
 def test_a_password_is_not_shown() -> None:

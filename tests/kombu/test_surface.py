@@ -51,7 +51,7 @@ def test_a_publish_with_retry_gives_up_when_told(
     producer.publish("before", routing_key=name)
     proxy.cut(refuse=True)
     policy = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-    with pytest.raises(OperationalError, match="cannot be reached"):
+    with pytest.raises(OperationalError):
         producer.publish("never", routing_key=name, retry=True, retry_policy=policy)
     proxy.heal()
     assert fast_server.client().xlen(f"{name}(event_stream)") == 1
