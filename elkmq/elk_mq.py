@@ -137,6 +137,8 @@ def _run(call: Callable[[], T], otherwise: str) -> T:
 
 def _original_text(exc: errors.EventQueueError, otherwise: str) -> str:
     for kind, name in _NAMES:
+        if kind is errors.AuthenticationError and "wants a password" in str(exc):
+            continue  # the original had connected: the command is refused
         if isinstance(exc, kind):
             return f"{name}({_quoted(str(exc))})" if name.endswith("Error") else name
     return f"{otherwise}({_quoted(str(exc))})"

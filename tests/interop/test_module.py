@@ -174,6 +174,36 @@ def test_a_key_of_another_type(elk_mq, queue, name, server_url):
         queue.enqueue(elk_mq.ServiceEvent(1, "a", None))
 
 
+PASSWORDS = [row for row in CALLS if "password" in row.get("server", "")]
+
+
+@pytest.mark.parametrize("row", PASSWORDS, ids=lambda row: row["server"][28:] + row["call"][-10:])
+def test_a_server_that_wants_a_password(elk_mq, make_server, row):
+    server = make_server(password="secret")
+    login = ":wrong@" if "wrong" in row["server"] else ""
+    event = elk_mq.ServiceEvent(10, "ping", "x")
+    with pytest.raises(RuntimeError) as caught:
+        eval(row["call"], {"elk_mq": elk_mq, "event": event, "other": f"redis://{login}127.0.0.1:{server.port}"})
+    assert str(caught.value).partition("(")[0] == row["outcome"]["text"].partition("(")[0]
+    assert "wrong" not in str(caught.value)
+
+
+def test_a_list_of_another_type(elk_mq, queue, name, server_url):
+    """Ours does not need it."""
+    event = elk_mq.ServiceEvent(1, "a", None)
+    with redis.Redis.from_url(server_url) as client:
+        client.set(f"{name}(message_queue)", "x")
+        if elk_mq.__name__ == "elk_mq":
+            with pytest.raises(RuntimeError, match=r'^EnqueueError\("WRONGTYPE: .+"\)$'):
+                queue.enqueue(event)
+            with pytest.raises(RuntimeError, match=r'^DequeueError\("WRONGTYPE: .+"\)$'):
+                queue.dequeue()
+            assert client.xlen(f"{name}(event_stream)") == 1
+        else:
+            queue.enqueue(event)
+            assert queue.dequeue()[1].uuid() == event.uuid()
+
+
 BETTER = {
     # __all__ names the two classes; a url without a host is one on this machine; TLS is there.
     "sorted(n for n in dir(elk_mq) if n[0] != '_')",
