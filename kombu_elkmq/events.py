@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from elkmq._core.entry import number
 from elkmq.event import ServiceEvent
 from kombu_elkmq.codec import Decoded
 from kombu_elkmq.headers import uuid_text
@@ -39,7 +40,7 @@ def as_task(event: ServiceEvent, fields: Mapping[bytes, bytes], timestamp: int, 
     """
     args, kwargs = _arguments(event.payload)
     task_id = uuid_text(event.request_uuid)
-    left = timestamp + int(fields.get(b"ttl", event.timeout * 1000)) - now
+    left = timestamp + number(fields.get(b"ttl"), event.timeout * 1000) - now
     # By this machine's clock, which is the one that Celery compares it with.
     expires = datetime.now(timezone.utc) + timedelta(milliseconds=left)
     headers: dict[str, Any] = {

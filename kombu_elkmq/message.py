@@ -9,7 +9,7 @@ from kombu.compression import decompress
 from kombu.transport import base
 
 from elkmq._core import clock
-from elkmq._core.entry import Entry
+from elkmq._core.entry import Entry, number
 from elkmq.errors import EventQueueError
 from elkmq.event import ServiceEvent
 from kombu_elkmq import codec, events
@@ -75,9 +75,9 @@ def message_of(reader: Reader, entry: Entry, channel: Any, tag: int, consumer: s
     if handed_out or failed:
         info["redelivered"] = True
         if handed_out:
-            headers["x-acquired-count"] = int(handed_out)
+            headers["x-acquired-count"] = number(handed_out, 0)
         if failed:
-            headers["x-delivery-count"] = int(failed)
+            headers["x-delivery-count"] = number(failed, 0)
     properties = decoded.properties
     properties["delivery_tag"] = tag
     properties["delivery_info"] = info
@@ -93,5 +93,5 @@ def message_of(reader: Reader, entry: Entry, channel: Any, tag: int, consumer: s
     )
 
 
-UNREADABLE = (ValueError, KeyError, TypeError, EventQueueError)
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, EventQueueError)
 """What `message_of` raises for an entry that is no message."""

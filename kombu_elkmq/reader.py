@@ -6,7 +6,6 @@ its own and tells it here.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -151,11 +150,11 @@ class Reader:
 
     def expired(self, entry: Entry) -> bool:
         """Whether an entry's time to live is over."""
-        own = entry.fields.get(b"ttl")
-        if own is None and self.ttl is None:
-            return False
-        ttl = min(int(own) if own is not None else math.inf, self.ttl if self.ttl is not None else math.inf)
-        return entry.timestamp + ttl <= clock.now() * 1000 + self.server_ahead
+        deadline = entry.deadline()
+        if self.ttl is not None:
+            of_queue = entry.timestamp + self.ttl
+            deadline = of_queue if deadline is None else min(deadline, of_queue)
+        return deadline is not None and deadline <= clock.now() * 1000 + self.server_ahead
 
     def room(self) -> int:
         """How many entries more its consumers may be given, as far as prefetch goes; what is buffered not taken off."""

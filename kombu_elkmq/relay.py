@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from elkmq._core.entry import Entry
+from elkmq._core.entry import Entry, number
 from elkmq._core.entry import Outgoing as Event
 from elkmq._core.routing import CHANGED
 from elkmq._core.verbs import Verbs
@@ -93,7 +93,7 @@ class Relay:
         expiration = properties.pop("expiration", None)
         headers = record_death(
             decoded.headers, queue=queue, reason=_REASONS.get(fields.get(b"reason", b""), "rejected"), exchange=decoded.exchange,
-            routing_keys=[decoded.routing_key], died=int(fields.get(b"died", b"0")) / 1000, expiration=expiration,
+            routing_keys=[decoded.routing_key], died=number(fields.get(b"died"), 0) / 1000, expiration=expiration,
         )  # fmt: skip
         message = as_outgoing(decoded.body, headers, properties, decoded)
 

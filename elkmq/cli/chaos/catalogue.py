@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from elkmq.cli.chaos.faults import chance, failover, network, processes, servers, times
+from elkmq.cli.chaos.faults import chance, failover, network, processes, servers, times, wire
 from elkmq.cli.chaos.faults.base import Fault
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
-    for fault in (*processes.FAULTS, *network.FAULTS, *servers.FAULTS, *failover.FAULTS, *times.FAULTS, *chance.FAULTS)
+    for fault in (
+        *processes.FAULTS,
+        *network.FAULTS,
+        *servers.FAULTS,
+        *failover.FAULTS,
+        *times.FAULTS,
+        *wire.FAULTS,
+        *chance.FAULTS,
+    )
 }
 """By name."""

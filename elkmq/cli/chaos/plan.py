@@ -74,6 +74,8 @@ class Part:
     """Messages in one publish, where the client can do that."""
     special: dict[str, str] = field(default_factory=dict)
     """Messages that are something else than work: number -> what."""
+    confirmed: bool = False
+    """A producer asks the server, with WAIT, whether a replica has a message before it counts as sent."""
     options: dict[str, object] = field(default_factory=dict)
     """Further transport options."""
 

@@ -13,6 +13,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+from redis.sentinel import Sentinel
 
 from elkmq.cli.chaos.plan import KINDS, Part, mine
 from elkmq.cli.chaos.records import FAILED, GIVEN_UP, READY, SENT, Recorder
@@ -34,7 +39,10 @@ def main() -> None:
     record = Recorder(part.folder, part.name)
     with PUBLISHERS[KINDS[part.kind].client](part) as (publish, errors):
         record.write(READY)
-        _publish_all(part, record, publish, errors)
+        if part.confirmed:
+            _publish_all(part, record, _confirmed(part, publish), (*errors, redis.RedisError))
+        else:
+            _publish_all(part, record, publish, errors)
 
 
 def _publish_all(part: Part, record: Recorder, publish: Publish, errors: tuple[type[Exception], ...]) -> None:
@@ -65,6 +73,22 @@ def _delay(part: Part, number: int) -> float:
     """Seconds after which a message is due."""
     what, _, seconds = part.special.get(str(number), "").partition(" ")
     return float(seconds) if what == LATER else 0.0
+
+
+def _confirmed(part: Part, publish: Publish) -> Publish:
+    """Publishing that raises where no replica says that it has the messages, too."""
+    parts = urlsplit(part.url)
+    sentinel: Any = Sentinel([(parts.hostname or "", parts.port or 26379)])  # type: ignore[no-untyped-call]
+    primary = sentinel.master_for(parse_qs(parts.query)["service"][0], socket_timeout=part.socket_timeout)
+
+    def confirmed(batch: list[tuple[int, str]]) -> None:
+        publish(batch)
+        # WAIT is about what its own connection wrote: that comes after whatever other connections wrote before.
+        primary.set(f"{part.queue}-confirmed", 1)
+        if not primary.execute_command("WAIT", 1, 1000):
+            raise redis.ConnectionError("no replica has confirmed it")
+
+    return confirmed
 
 
 def _told_to_stop() -> bool:

@@ -6,8 +6,9 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from elkmq import EventQueue, EventQueueError, Options
@@ -19,6 +20,8 @@ from elkmq.cli.chaos.testbed.proxy import Proxy
 from elkmq.cli.chaos.testbed.servers import Server
 from elkmq.cli.demo.judge import Promise
 from elkmq.cli.demo.screen import Screen
+
+T = TypeVar("T")
 
 LOOK = 0.02
 """Seconds between two looks at the records, at least."""
@@ -84,6 +87,8 @@ class Stage:
     """Messages that are something else than work."""
     options: dict[str, object] = field(default_factory=dict)
     """Further transport options."""
+    confirmed: bool = False
+    """Producers have each message confirmed by a replica before they count it as sent."""
     delivery_limit: int = 20
     prefetch: int = 10
     overlong: bool = False
@@ -103,6 +108,10 @@ class Stage:
             self.url = self.server.url
         if urlsplit(self.url).scheme in ("redis", "elkmq", "amqp"):
             self.proxy = self._stack.enter_context(Proxy(self.url))
+
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Enter what is to live as long as the stage."""
+        return self._stack.enter_context(context)
 
     def go_directly(self, url: str) -> None:
         """Have processes that are started from now on use this url (``redis...``), with no proxy in between."""
@@ -125,7 +134,7 @@ class Stage:
                 kind=kind, name="", folder=os.path.join(self.folder, kind), url=self.url_of(kind),
                 queue=queue_name(kind), lease=self.settings.lease, work=self.settings.work, prefetch=self.prefetch,
                 delivery_limit=self.delivery_limit, socket_timeout=self.settings.socket_timeout,
-                special=self.special, options=self.options,
+                special=self.special, options=self.options, confirmed=self.confirmed,
             )  # fmt: skip
             self.lanes.append(Lane(part))
 
