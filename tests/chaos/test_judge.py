@@ -84,6 +84,15 @@ def test_an_incident_may_hit_one_process_of_a_worker(folder):
     assert (found.again, found.twice) == (1, 1)
 
 
+def test_what_a_pool_process_of_a_stopped_worker_began_had_been_handed_to_it_before(folder):
+    ledger = folder(
+        producer_1=SENT, one_2=f"b 1 5 {2 * S}, e 1 5 {2 * S}, b 2 5 {9 * S}, e 2 5 {9 * S}",
+        two_3=f"b 1 5 {6 * S}, e 1 5 {7 * S}, b 2 5 {10 * S}, e 2 5 {11 * S}",
+    )  # fmt: skip
+    found = tally("x", ledger, [Incident("one", 1.9, until=8.0)])
+    assert (found.again, found.twice) == (1, 1)  # what it began after it had been woken is no such thing
+
+
 def test_what_was_acknowledged_while_there_was_no_connection_and_then_killed(folder):
     ledger = folder(
         producer_1=SENT, one_2=f"b 1 5 {S}, e 1 5 {2 * S}, b 2 5 {3 * S}",

@@ -32,6 +32,8 @@ class Incident:
     at: float
     pid: int | None = None
     """Of one process of it; None: all of them."""
+    until: float | None = None
+    """It was stopped until then: what a process of its pool began meanwhile had been handed to that one before."""
 
 
 @dataclass
@@ -117,7 +119,8 @@ class _Worker:
 
     def _strike(self, _: int, run: Run, until: float) -> None:
         for incident in self.incidents:
-            if run.begun <= incident.at <= until and incident.pid in (None, run.pid):
+            handed = incident.until is not None and incident.at <= run.begun <= incident.until
+            if (handed or run.begun <= incident.at <= until) and incident.pid in (None, run.pid):
                 run.taken_away = incident.at
                 return
 

@@ -93,7 +93,7 @@ def one(fault: Fault, target: Target, settings: Settings, folder: str, screen: S
         if target.url is None:
             given: dict[str, object] = {"appendonly": True, **fault.server}
             server = Server(**given)  # type: ignore[arg-type]
-        stage = Stage(settings, folder, screen, target.transport, target.url or "", server)
+        stage = Stage(settings, folder, screen, target.transport, target.url or "", server, lossy=fault.lossy)
         if fault.arrange is not None:
             fault.arrange(stage)
         if server is not None:

@@ -91,6 +91,8 @@ class Stage:
     """Producers have each message confirmed by a replica before they count it as sent."""
     delivery_limit: int = 20
     prefetch: int = 10
+    lossy: bool = False
+    """What was sent may be gone: there is no waiting for all of it."""
     overlong: bool = False
     """There was an outage that leases need not outlast, since this machine took long for it."""
 
@@ -284,7 +286,7 @@ class Stage:
             if all(lane.ledger.missing <= len(self.apart) for lane in self.lanes) and not self.apart:
                 return True
             early_only = all(lane.ledger.missing == 0 or lane.kind.early for lane in self.lanes) and not self.apart
-            return now() - since > (self.settings.lease + 2.0 if early_only else patience)
+            return now() - since > (self.settings.lease + 2.0 if early_only or self.lossy else patience)
 
         self.until(over, 3600.0)
 
@@ -315,9 +317,13 @@ class Stage:
                 self.screen.say(f"the queue {lane.queue} could not be looked at: {error}")
         return found
 
-    def incident(self, lane: Lane, worker: str, pid: int | None = None, *, at: float | None = None) -> None:
-        """What this worker, or this process of it, has in hand is taken away from it now, or was then."""
-        lane.incidents.append(Incident(worker, now() if at is None else at, pid))
+    def incident(self, lane: Lane, worker: str, pid: int | None = None) -> None:
+        """What this worker, or this process of it, has in hand is taken away from it now."""
+        lane.incidents.append(Incident(worker, now(), pid))
+
+    def was_stopped(self, lane: Lane, worker: str, since: float) -> None:
+        """This worker was stopped from then until now, for longer than its lease: what it had in hand was taken away."""
+        lane.incidents.append(Incident(worker, since, until=now()))
 
     def close(self) -> None:
         """End everybody, at once."""

@@ -143,10 +143,9 @@ def _stop(stage: Stage) -> None:
     worker.stop(group=False)
     since = now()
     stage.run(stage.rng.uniform(0.2, 1.8) * stage.settings.lease)
-    worker.go_on()
     if now() - since > SAFE * stage.settings.lease:
-        stage.incident(lane, worker.name, at=since)
-        stage.incident(lane, worker.name)
+        stage.was_stopped(lane, worker.name, since)
+    worker.go_on()
     stage.recovered(now())
 
 

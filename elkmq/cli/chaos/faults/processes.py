@@ -16,7 +16,7 @@ from elkmq.cli.chaos.work import EXIT
 LIMIT = 2
 """The delivery limit where messages kill their process: they may come back so often."""
 
-POISON = (20, 45)
+POISON = (20, 25)
 """Messages that kill their process."""
 
 
@@ -86,15 +86,14 @@ def stop(stage: Stage) -> None:
         for lane in stage.lanes:
             worker = stage.rng.choice(lane.workers)
             worker.stop(group=False)
-            stopped.append((lane, worker))
-            stage.incident(lane, worker.name)
+            stopped.append((lane, worker, now()))
         at = now()
-        held = {lane.kind.name: lane.ledger.held_by(worker.name) for lane, worker in stopped}
+        held = {lane.kind.name: lane.ledger.held_by(worker.name) for lane, worker, _ in stopped}
         stage.screen.say(f"stopped one of each for {1.5 * stage.settings.lease + 1:.0f} s", "red")
         stage.again({kind: [] if kind == "prefork" else numbers for kind, numbers in held.items()}, at)
         stage.run(max(0.0, 1.5 * stage.settings.lease + 1 - (now() - at)))
-        for lane, worker in stopped:
-            stage.incident(lane, worker.name)
+        for lane, worker, since in stopped:
+            stage.was_stopped(lane, worker.name, since)
             worker.go_on()
         stage.recovered(now())
     stage.finish()

@@ -83,7 +83,9 @@ def wire(stage: Stage) -> None:
         stage.recovered(now())
         stage.finish()
     for kind, count in written.items():
-        stage.promise(f"{kind}: of {count} unreadable entries {dead[kind]} are dead letters, or had expired", dead[kind] == count)
+        stage.promise(
+            f"{kind}: of {count} unreadable entries {dead[kind]} are dead letters, or had expired", dead[kind] == count
+        )
 
 
 FAULTS = (Fault("wire", "entries that nobody can read", wire, recovers=1.0, own_server=True, compared=False),)
