@@ -23,7 +23,7 @@ from elkmq._core.entry import Tended
 from elkmq._core.verbs import Verbs, beat
 from elkmq._endpoint import Endpoint
 from elkmq._sync.link import Channel
-from elkmq.errors import EventQueueError, LeaseLost, ServerConnectionError
+from elkmq.errors import EventQueueError, FormatTooNew, LeaseLost, ServerConnectionError
 
 log = logging.getLogger("elkmq")
 
@@ -76,7 +76,8 @@ class Heart:
         self._members: weakref.WeakKeyDictionary[Member, float] = weakref.WeakKeyDictionary()
         """When each one's chores are due."""
         self._thread: threading.Thread | None = None
-        self._down = False  # as was logged
+        self._failing: set[str] = set()
+        """What was logged as failing: consumers whose chores do, '' for the heartbeats."""
 
     def add(self, member: Member) -> None:
         """Beat for a consumer, which just registered, from now on."""
@@ -163,12 +164,10 @@ class Heart:
                 if len(part) > 1 and not isinstance(error, ServerConnectionError):
                     parts += [[one] for one in part]  # one queue's trouble is not the others'
                     continue
-                level = logging.DEBUG if self._down else logging.WARNING
-                log.log(level, "no heartbeat to %s, which is tried on and on: %s", self._endpoint.describe(), error)
-                self._down = True
+                self._fails("", f"no heartbeat to {self._endpoint.describe()}, which is tried on and on", error)
                 self._sooner_beat(0.5)
                 continue
-            self._down = False
+            self._works("", f"the heartbeats to {self._endpoint.describe()} go on")
             for (member, name), left in zip(part, replies, strict=True):
                 if left < 0:
                     _tell(member.gone, name)
@@ -178,6 +177,16 @@ class Heart:
                 if left < member.lease * 1000 / BEATS:
                     self.sooner(member, left / 1000)
 
+    def _fails(self, what: str, text: str, error: EventQueueError) -> None:
+        """Say it once, not at every attempt."""
+        log.log(logging.DEBUG if what in self._failing else logging.WARNING, "%s: %s", text, error)
+        self._failing.add(what)
+
+    def _works(self, what: str, text: str) -> None:
+        if what in self._failing:
+            self._failing.discard(what)
+            log.warning("%s", text)
+
     def _tend(self, channel: Channel, members: list[Member]) -> None:
         named = [(m, name) for m in members if (name := m.consumer) is not None]
         sent = now()
@@ -186,9 +195,12 @@ class Heart:
             if isinstance(reply, LeaseLost):
                 _tell(member.gone, name)
             elif isinstance(reply, EventQueueError):
-                log.warning("the chores of %s failed, they are tried again: %s", name, reply)
-                self.sooner(member, 1.0)
+                down = isinstance(reply, ServerConnectionError)
+                self._fails("" if down else name, f"the chores of {name} failed, they are tried again", reply)
+                if not isinstance(reply, FormatTooNew):
+                    self.sooner(member, 1.0)
             else:
+                self._works(name, f"the chores of {name} are done again")
                 _tell(member.heard, sent)
                 _tell(member.tended, reply)
                 if reply.more:

@@ -15,6 +15,7 @@ key                                 type     holds
 ``NAME(consumer_info)``             hash     consumer -> JSON: lease, host, pid, started, release
 ``NAME(delayed)``                   zset     entry, packed by cmsgpack -> when it is due, in server milliseconds
 ``NAME(dead_letters)``              stream   entries that were given up, with the reason
+``NAME(newer_entries)``             zset     dead letters of a format that a release did not know -> that format
 ``NAME(outbox)``                    stream   events on their way to a queue in another slot or to an exchange
 ``NAME(event_log)``                 stream   completed events, where the queue is set to keep them
 ``NAME(counters)``                  hash     what cannot be derived: expired, dead, dropped, purged, ... (include/totals.lua)
@@ -47,14 +48,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 FORMAT = 1
-"""Version of the layout that the table above and the scripts describe."""
+"""Version of the layout that the table above and the scripts describe; ``$FORMAT`` in the scripts. See
+docs/decisions/formats.md."""
 
 GROUP = "elkmq"
 """The consumer group on every lane."""
 
 _OWN_ENDINGS = (
     "event_stream", "settings", "consumers", "consumer_info", "delayed", "dead_letters", "outbox", "event_log",
-    "counters", "rates", "signals", "wake", "active_consumer", "message_queue", "response_stream", "answered", "exchanges",
+    "counters", "rates", "signals", "wake", "active_consumer", "message_queue", "response_stream", "answered", "newer_entries",
+    "exchanges",
     "routing_version", "expiring", "unattended",
 )  # fmt: skip
 _OWN_FAMILIES = ("event_stream:", "enqueued:", "dequeued:", "once:", "replies:", "exchange:", "bindings:")

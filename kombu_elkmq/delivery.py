@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
 from elkmq._core.call import Call
-from elkmq._core.entry import Entry
+from elkmq._core.entry import Entry, unknown_format
 from elkmq._core.verbs import Delivered
 from elkmq.errors import ServerConnectionError
 from kombu_elkmq import message as messages
@@ -89,6 +89,9 @@ class Deliveries:
         delivered = (entry.lane, entry.id)
         if reader.expired(entry):
             self.reject(reader, delivered, "expired")
+            return
+        if unknown_format(entry):
+            self.reject(reader, delivered, "format")  # a newer release brings it back
             return
         channel = subscription.channel
         tag = channel.next_tag()

@@ -10,7 +10,7 @@ from typing import Any
 from elkmq._aio.dead import DeadLetters
 from elkmq._aio.effects import Once
 from elkmq._aio.session import Session
-from elkmq._core.entry import Entry, number
+from elkmq._core.entry import Entry, number, unknown_format
 from elkmq.errors import InvalidOption, JSONParseError
 from elkmq.event import ServiceEvent
 from elkmq.options import QueueSettings, Seconds
@@ -162,7 +162,7 @@ def _position(value: str | int | datetime | None, default: str) -> str:
 
 def _completed(entry: Entry) -> LogEntry:
     try:
-        event = ServiceEvent.from_json(entry.fields[b"event"])
+        event = None if unknown_format(entry) else ServiceEvent.from_json(entry.fields[b"event"])
     except (KeyError, JSONParseError):
         event = None
     id_ = entry.id.decode()

@@ -23,7 +23,7 @@ from elkmq._core import actions as core
 from elkmq._core.call import Call
 from elkmq._core.clock import now
 from elkmq._core.consumer import ConsumerState
-from elkmq._core.entry import Entry, Tended
+from elkmq._core.entry import Entry, Tended, unknown_format
 from elkmq._core.sending import LAST_PATIENCE
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq._heart import Heart, heart
@@ -299,6 +299,14 @@ class Consumer:
             raise
 
     async def _sort_out(self, entry: Entry, key: Delivered) -> Delivery | None:
+        if newer := unknown_format(entry):
+            log.error(
+                "an entry of %s has format %s: it waits among the dead letters for a newer release",
+                self._session.describe(), newer,
+            )  # fmt: skip
+            self.state.settled(key)
+            await self._channel.run(self.verbs.reject(self.state.name, [key], "format"))
+            return None
         data = entry.fields.get(b"event")
         try:
             if data is None:

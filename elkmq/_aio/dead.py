@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from elkmq._core.entry import Entry, number
+from elkmq._core.entry import Entry, number, unknown_format
 from elkmq._core.outgoing import batches
 from elkmq.errors import InvalidOption, JSONParseError
 from elkmq.event import ServiceEvent
@@ -23,7 +23,7 @@ class DeadLetter:
     id: str
     event: ServiceEvent | None
     reason: str
-    """``rejected``, ``delivery_limit``, ``expired``, ``unreadable``, ``maxlen`` or the reason given to `reject`."""
+    """``rejected``, ``delivery_limit``, ``expired``, ``unreadable``, ``format``, ``maxlen`` or the reason given to `reject`."""
     error: str
     """What went wrong last, if anybody said."""
     handed_out: int
@@ -106,7 +106,7 @@ def _next(id_: str) -> str:
 def _read(entry: Entry) -> DeadLetter:
     fields = entry.fields
     try:
-        event = ServiceEvent.from_json(fields[b"event"])
+        event = None if unknown_format(entry) else ServiceEvent.from_json(fields[b"event"])
     except (KeyError, JSONParseError):
         event = None
     return DeadLetter(

@@ -41,7 +41,7 @@ class Session:
         self._closed = False
         self._pool: Pool | None = None
         self._verbs: Verbs | None = None
-        self._joined = False
+        self._joined = self._looked = False
         self._attendant: Attendant | None = None
         self._warned = False
         forget_in_child(self)
@@ -79,7 +79,7 @@ class Session:
             ServerConnectionError, AuthenticationError, ServerTooOld: as they say.
             QueueClosed: `close` was called.
         """
-        if self._pool is not None and self._verbs is not None and (self._joined or look):
+        if self._pool is not None and self._verbs is not None and (self._joined or (look and self._looked)):
             return self._pool, self._verbs
         async with self._opening:
             self._refuse_if_closed()
@@ -97,13 +97,11 @@ class Session:
                     window=round(float(self.options.dedupe_window) * 1000),
                     delivery_limit=self.options.delivery_limit,
                 )
-                if look:
-                    await pool.run(verbs.join(look=True))
                 self._verbs = verbs
-            if not (self._joined or look):
-                served = (await self._pool.run(self._verbs.join())).served
-                self._joined = True
-                if served:
+            if not (self._joined or (look and self._looked)):
+                served = (await self._pool.run(self._verbs.join(look=look))).served
+                self._looked, self._joined = True, not look
+                if served and not look:
                     self.attend()
             return self._pool, self._verbs
 

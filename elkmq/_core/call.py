@@ -13,6 +13,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Generic, TypeVar
 
+from elkmq.keys import FORMAT
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Arg = bytes | str | int
@@ -34,9 +36,10 @@ class Script:
 def script(name: str) -> Script:
     """Return the script of ``elkmq/lua/NAME.lua``, each ``--- include NAME`` line replaced by ``lua/include/NAME.lua``.
 
-    An include may include others; each is inserted once, in the order of first mention.
+    An include may include others; each is inserted once, in the order of first mention. ``$FORMAT`` becomes `FORMAT`.
     """
     source = _expand((resources.files("elkmq") / "lua" / f"{name}.lua").read_text("utf-8"), set())
+    source = source.replace("$FORMAT", str(FORMAT))
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

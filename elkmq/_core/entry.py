@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from elkmq.keys import FORMAT
+
+_OURS = str(FORMAT).encode()
+
 
 def number(value: bytes | None, otherwise: int) -> int:
     """A field that should be a whole number, whoever wrote it; ``otherwise`` where it is absent or something else."""
@@ -30,6 +34,14 @@ class Entry(NamedTuple):
         ttl = self.fields.get(b"ttl")
         span = -1 if ttl is None else number(ttl, -1)
         return None if span < 0 else self.timestamp + span
+
+
+def unknown_format(entry: Entry) -> str:
+    """The format of an entry that a newer release wrote; '' where this one knows it."""
+    v = entry.fields.get(b"v", _OURS)
+    if v == _OURS or number(v, FORMAT + 1) <= FORMAT:
+        return ""
+    return v.decode(errors="replace")[:40]
 
 
 class Taken(NamedTuple):
@@ -106,7 +118,7 @@ class Outgoing:
     def arguments(self) -> tuple[bytes | str | int, ...]:
         """The script arguments of this event."""
         n = 4 + len(self.fields)
-        return (self.unique, self.delay, self.priority, self.inbox, n, "event", self.json, "v", 1, *self.fields)
+        return (self.unique, self.delay, self.priority, self.inbox, n, "event", self.json, "v", FORMAT, *self.fields)
 
 
 def fields(raw: Sequence[bytes]) -> dict[bytes, bytes]:

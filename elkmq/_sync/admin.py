@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from elkmq._core.entry import Entry, number
+from elkmq._core.entry import Entry, number, unknown_format
 from elkmq._sync.dead import DeadLetters
 from elkmq._sync.effects import Once
 from elkmq._sync.session import Session
@@ -163,7 +163,7 @@ def _position(value: str | int | datetime | None, default: str) -> str:
 
 def _completed(entry: Entry) -> LogEntry:
     try:
-        event = ServiceEvent.from_json(entry.fields[b"event"])
+        event = None if unknown_format(entry) else ServiceEvent.from_json(entry.fields[b"event"])
     except (KeyError, JSONParseError):
         event = None
     id_ = entry.id.decode()

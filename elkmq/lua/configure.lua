@@ -9,7 +9,7 @@
 --- include settings
 --- include wake
 local before = redis.call('GET', key('settings'))
-local settings, numeric = settings_of(before) or {format = 1, lanes = {}}, {}
+local settings, numeric = settings_of(before) or {format = $FORMAT, lanes = {}}, {}
 local served = settings.serve_elkmq01
 for _, name in ipairs(NUMBERS) do numeric[name] = true end
 for i = 2, #ARGV, 2 do

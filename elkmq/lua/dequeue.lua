@@ -43,6 +43,10 @@ local function waited_for()
       local t = entry and as_table(entry[2])
       if t and is_response(t) then
         keep_response(item[1], t.response)
+      elseif t and is_newer(t) then
+        sure_of_newer()
+        remove(lane, item[1])
+        set_aside(lane, item[1], t, now)
       else
         remove(lane, item[1])
         if entry then return {lane, entry[1], entry[2]} end

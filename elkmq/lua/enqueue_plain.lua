@@ -21,7 +21,7 @@ local function accept_fresh()
   end
   local ids, window = {}, ARGV[1]
   for j = 1, #names - 1 do
-    local id = redis.call('XADD', KEYS[1], '*', 'event', ARGV[2 * j + 1], 'v', '1')
+    local id = redis.call('XADD', KEYS[1], '*', 'event', ARGV[2 * j + 1], 'v', '$FORMAT')
     if window ~= '0' then redis.call('SET', names[j + 1], id, 'PX', window) end
     ids[j] = id
   end
@@ -37,7 +37,7 @@ if fresh then return fresh end
 --- include accept
 local events = {}
 for i = 2, #ARGV, 2 do
-  events[i / 2] = {unique = ARGV[i], delay = 0, priority = '0', inbox = '', fields = {'event', ARGV[i + 1], 'v', '1'}}
+  events[i / 2] = {unique = ARGV[i], delay = 0, priority = '0', inbox = '', fields = {'event', ARGV[i + 1], 'v', '$FORMAT'}}
 end
 local settings = look_up(events)
 check(settings, events)

@@ -31,7 +31,7 @@ else
     ensure_group('0')
     redis.pcall('HSET', key('counters'), 'plain', '1')
   elseif not declared or left then
-    if left or not settings then settings = {format = 1, lanes = settings and settings.lanes or {}} end
+    if left or not settings then settings = {format = $FORMAT, lanes = settings and settings.lanes or {}} end
     settings.declared = ARGV[4]
     for i = 8, #ARGV, 2 do settings[ARGV[i]] = ARGV[i + 1] end
     redis.call('SET', key('settings'), settings_text(settings))

@@ -15,5 +15,5 @@ if held < 0 then return held end
 unbind_queue(ARGV[1], ARGV[2])
 redis.call('ZREM', ARGV[1] .. '(expiring)', ARGV[2])
 redis.call('SREM', ARGV[1] .. '(unattended)', ARGV[2])
-if ARGV[5] ~= '' then redis.call('SET', key('settings'), 'format=1\ngone=1\n', 'PX', ARGV[5]) end
+if ARGV[5] ~= '' then redis.call('SET', key('settings'), 'format=$FORMAT\ngone=1\n', 'PX', ARGV[5]) end
 return held

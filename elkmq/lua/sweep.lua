@@ -28,7 +28,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms(now), 'LIM
     unbind_queue(ARGV[2], name)
     redis.call('ZREM', KEYS[1], name)
     redis.call('SREM', KEYS[2], name)
-    redis.call('SET', key('settings'), 'format=1\ngone=1\n', 'PX', ARGV[3])
+    redis.call('SET', key('settings'), 'format=$FORMAT\ngone=1\n', 'PX', ARGV[3])
     dropped[#dropped + 1] = name
   end
 end

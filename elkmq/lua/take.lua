@@ -22,8 +22,9 @@
 local consumer, n = ARGV[1], tonumber(ARGV[2])
 local now = server_time()
 require_registered(consumer)
-local settings = read_settings()
+-- Before the settings are read: others must hear of a new format too.
 if ARGV[3] ~= '' then pass_tokens(consumer, 1) end
+local settings = read_settings()
 local state = turn_of(settings, consumer)
 local groups, total, next_due, more = {}, 0, nil, false
 if state == '' then

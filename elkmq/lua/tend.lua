@@ -20,6 +20,7 @@
 --- include legacy
 --- include list
 --- include totals
+--- include known_again
 local consumer, now = ARGV[1], server_time()
 if consumer ~= '' then require_registered(consumer) end
 local text = redis.call('GET', key('settings'))
@@ -50,6 +51,7 @@ if ARGV[4] == '1' then
   local orphans
   orphans, settings = adopt_orphans(settings, now, tonumber(ARGV[3]))
   more = more or orphans
+  settings = bring_back(settings)
   sample()
 end
 return {now, next_event(now, due, true), more and 1 or 0, taken, redis.call('XLEN', key('outbox')), text}

@@ -88,7 +88,7 @@ async def test_entries_that_are_no_events_become_dead_letters_and_stop_nobody(li
         {"handed_out": "x"},
         {"headers": "no json"},
         {"headers": "[1]"},
-        {"v": "99"},
+        {"v": "0"},
         {"priority": "high"},
         {"unique": b"\xff"},
         {"reply_to": ""},

@@ -46,7 +46,7 @@ local function add(settings, lane, fields)
     local known = false
     for _, priority in ipairs(settings and settings.lanes or {}) do known = known or priority == tonumber(lane) end
     if not known then
-      settings = settings or {format = 1, lanes = {}}
+      settings = settings or {format = $FORMAT, lanes = {}}
       table.insert(settings.lanes, tonumber(lane))
       table.sort(settings.lanes, function(a, b) return a > b end)
       redis.call('SET', key('settings'), settings_text(settings))

@@ -19,7 +19,7 @@ local function accept_plain()
   -- Settings that say nothing about accepting (a declared queue's, priorities in use) are no hindrance.
   local text = found[1]
   if text then
-    if not string.find(text, 'format=1\n', 1, true) then return nil end
+    if not string.find(text, 'format=$FORMAT\n', 1, true) then return nil end
     for _, name in ipairs({'max_length=', 'gone=', 'serve_elkmq01='}) do
       if string.find(text, name, 1, true) then return nil end
     end

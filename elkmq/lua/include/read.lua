@@ -2,6 +2,7 @@
 --- include bury
 --- include legacy
 --- include list
+--- include newer
 --- include settings
 -- Reads up to n events from the lanes in order, sorting out what is not for a handler: responses between clients of
 -- elk-mq 0.1, entries whose time to live is over. `gone`: the entries leave the queue with the reading.
@@ -23,12 +24,16 @@ local function read_lanes(settings, consumer, n, now, gone, most)
       seen = seen + #batch
       for _, entry in ipairs(batch) do
         local fields = entry[2]
-        local hand_out = #fields == 4 and fields[3] == 'v' and not queue_ttl
+        local hand_out = #fields == 4 and fields[3] == 'v' and fields[4] == '$FORMAT' and not queue_ttl
         if not hand_out then
           local id, t = entry[1], as_table(fields)
           local deadline = deadline_of(t, id, settings)
           if is_response(t) then
             keep_response(id, t.response)
+          elseif is_newer(t) then
+            sure_of_newer()
+            remove(lane, id)
+            set_aside(lane, id, t, now)
           elseif deadline and deadline <= now then
             remove(lane, id)
             expire(settings, lane, id, t, now)

@@ -20,8 +20,8 @@ local function settings_of(text)
   local lanes = {}
   for priority in string.gmatch(settings.lanes or '', '%d+') do lanes[#lanes + 1] = tonumber(priority) end
   settings.lanes = lanes
-  if settings.format and settings.format > 1 then
-    fail('ELKMQ_FORMAT the queue has format ' .. settings.format .. ', this release knows 1')
+  if settings.format and settings.format > $FORMAT then
+    fail('ELKMQ_FORMAT the queue has format ' .. settings.format .. ', this release knows $FORMAT')
   end
   return settings
 end
