@@ -146,8 +146,7 @@ async def test_a_queue_that_was_raised_is_left_alone_by_clients_that_were_open(
             with pytest.raises(FormatTooNew, match="upgrade this program"):
                 await soon(task, 30)
         calls = [
-            queue.enqueue(event()), queue.dequeue(), queue.receive(), consumers[0].get(0), queue.stats(), queue.purge(),
-            queue.call("a", timeout=1),
+            queue.enqueue(event()), queue.dequeue(), consumers[0].get(0), queue.stats(), queue.purge(), queue.call("a", timeout=1),
         ]  # fmt: skip
         for call in calls:
             with pytest.raises(FormatTooNew):
