@@ -38,7 +38,7 @@ DEFAULT_KINDS = "sync,asyncio,kombu,prefork,early,threads,solo"
 )
 @click.option("--workers", default=DEFAULT_KINDS, show_default=True, metavar="KINDS", help="Kinds of workers.")
 @click.option("--seed", type=int, help="What is left to chance is chosen by it; default: a new one, which is shown.")
-@click.option("--lease", type=click.FloatRange(1, 600), default=5.0, show_default=True, help="Seconds.")
+@click.option("--lease", type=click.FloatRange(1, 600), help="Seconds; default: 5, long 10.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="How often a fault strikes.")
 @click.option("--rate", type=click.FloatRange(1), default=50.0, show_default=True, help="Messages a second, each kind.")
 @click.option("--duration", type=click.FloatRange(1), metavar="SECONDS", help="Of 'random'; default: 300, long 1800.")
@@ -64,7 +64,7 @@ def chaos(
     broker: str | None,
     workers: str,
     seed: int | None,
-    lease: float,
+    lease: float | None,
     rounds: int,
     rate: float,
     duration: float | None,
@@ -99,7 +99,7 @@ def chaos(
     settings = Settings(
         kinds=available(_kinds(workers), target),
         seed=secrets.randbelow(10**6) if seed is None else seed,
-        lease=lease,
+        lease=lease or (10.0 if long_ else Settings.lease),
         rounds=rounds,
         rate=rate,
         duration=duration or (1800.0 if long_ else 300.0),

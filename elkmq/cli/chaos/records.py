@@ -78,6 +78,8 @@ class Source:
 
     def lines(self) -> Iterator[Line]:
         """What is new."""
+        if os.stat(self.path).st_size == self._read:
+            return
         with open(self.path, "rb") as file:
             file.seek(self._read)
             while chunk := file.read(1 << 20):

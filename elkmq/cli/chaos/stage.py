@@ -29,7 +29,7 @@ LOOK = 0.02
 TOLD_EVERY = 5.0
 """Seconds between two lines of progress."""
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 """Seconds until every process has to be at work."""
 
 SAFE = 0.6

@@ -152,6 +152,6 @@ def _stop(stage: Stage) -> None:
 FAULTS = (
     Fault(
         "random", "everything at random: 20 workers and 20 producers", chance, again=True, restarts=True, recovers=2.0,
-        server={**ALWAYS, "options": {"enable-debug-command": "yes"}}, long=True,
+        server={**ALWAYS, "options": {"enable-debug-command": "yes", "auto-aof-rewrite-min-size": "16mb"}}, long=True,
     ),
 )  # fmt: skip
