@@ -30,6 +30,7 @@ from elkmq._heart import Heart, heart
 from elkmq.errors import EventQueueError, JSONParseError, LeaseLost, QueueClosed, ServerConnectionError
 from elkmq.event import ServiceEvent, plainly_an_event, put_back
 from elkmq.keys import QueueKeys
+from elkmq.options import Seconds, seconds
 
 log = logging.getLogger("elkmq")
 
@@ -75,7 +76,7 @@ class Consumer:
 
     # -- for callers
 
-    async def get(self, timeout: float | None = None) -> Delivery | None:
+    async def get(self, timeout: Seconds | None = None) -> Delivery | None:
         """The next delivery; None after ``timeout`` seconds (None: wait for ever; 0: only what is there).
 
         Raises:
@@ -83,6 +84,7 @@ class Consumer:
                 consumer's until the lease is over.
             QueueClosed: The consumer was closed.
         """
+        timeout = None if timeout is None else seconds("timeout", timeout)
         deadline = None if timeout is None else now() + timeout
         self._refuse_to_work()
         try:

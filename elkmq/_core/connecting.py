@@ -56,7 +56,7 @@ class ConnectOptions:
         values: dict[str, Any] = {}
         for name, value in {**url.options, **given}.items():
             if name not in _READERS or (name == "credential_provider" and name not in given):
-                _unknown(name)
+                _unknown(name, secret=name not in given)
             values[name] = _READERS[name](name, value)
         options = cls(**values)
         if not url.tls:
@@ -89,9 +89,13 @@ def _wrong(name: str, why: str) -> NoReturn:
     raise InvalidOption(f"the option {name} {why}; nothing was sent; correct it.") from None
 
 
-def _unknown(name: str) -> NoReturn:
+def _unknown(name: str, *, secret: bool) -> NoReturn:
     close = difflib.get_close_matches(name, _READERS, 1)
     hint = f"did you mean {close[0]}?" if close else "the options are " + ", ".join(sorted(_READERS)) + "."
+    if secret:  # not quoted: with an unencoded '?' in the password this is a part of it
+        raise InvalidOption(
+            f"there is no option of that name in a url; nothing was sent; write a '?' in user or password as %3F; {hint}"
+        )
     raise InvalidOption(f"there is no option {name}; nothing was sent; {hint}")
 
 

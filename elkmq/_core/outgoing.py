@@ -114,6 +114,8 @@ def read_headers(data: bytes | None) -> dict[str, Any]:
 
 def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
     """Split into lists of ``size`` at most; lists of events are shorter where their payloads are large."""
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise InvalidOption(f"a {type(items).__name__} is no list of items; nothing was sent; give several, or [one].")
     batch: list[T] = []
     text = 0
     for item in items:

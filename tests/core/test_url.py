@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 
 import pytest
 
@@ -145,3 +146,16 @@ def test_endpoints_of_the_same_rights_at_the_same_server_share_a_key():
         key("unix:///a"), key("redis://a?client_name=x"),
     ]  # fmt: skip
     assert len(set(different)) == len(different)
+
+
+@pytest.mark.parametrize("tail", ["", "=x", "=1&b=2"])
+@pytest.mark.parametrize("mark", ["?", "#", "/", "@", "?a=", "?db=", "&x=", "?retry_fo=", "?x=1&x="])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster", "unix"])
+def test_no_part_of_a_password_that_is_not_encoded_is_shown(scheme, mark, tail):
+    url = f"{scheme}://user:hunter{mark}secret2{tail}@example/0"
+    try:
+        shown = Endpoint.from_url(url).describe()
+    except InvalidOption as error:
+        shown = "".join(traceback.format_exception(error))
+    assert "hunter" not in shown
+    assert "secret2" not in shown

@@ -278,3 +278,15 @@ async def test_many_large_ones_go_in_pieces(library, make_server, name):
             assert len(await queue.enqueue_many(events)) == 20
             assert client.info("commandstats")["cmdstat_evalsha"]["calls"] >= 4
         assert (await queue.stats()).ready == 20
+
+
+async def test_what_is_no_list_of_events_and_no_time_is_refused(library, fast_url, name):
+    async with library() as lib:
+        queue = lib.queue(name, fast_url)
+        for items in (None, "text", b"bytes", 7):
+            with pytest.raises(InvalidOption, match="nothing was sent"):
+                await queue.enqueue_many(items)
+        consumer = await queue.consumer()
+        for timeout in (float("nan"), float("inf"), -1, "1", True):
+            with pytest.raises(InvalidOption, match="timeout"):
+                await consumer.get(timeout)
