@@ -162,6 +162,8 @@ def test_no_part_of_a_password_that_is_not_encoded_is_shown(scheme, mark, tail):
 
 
 def test_a_password_that_looks_like_a_port_and_an_option_is_not_shown():
-    with pytest.raises(InvalidOption, match="%3F") as caught:
-        Endpoint.from_url("redis://user:6379?secret2=x@example/0")
+    url = "redis://user:6379?secret2=x@example/0"
+    with pytest.raises(InvalidOption) as caught:
+        Endpoint.from_url(url)
+    assert "%3F" in str(caught.value)
     assert "secret2" not in "".join(traceback.format_exception(caught.value))
