@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -102,6 +103,14 @@ class Site:
             command, arguments=arguments, destination=[worker], reply=True, timeout=15, limit=1
         )
         return answer[worker]
+
+    def stop(self, worker: Program, pool: str = "prefork", name: str = HERE) -> None:
+        """Warm shutdown, by SIGTERM."""
+        if pool == "eventlet" and CELERY < (5, 7):
+            # Its signal handler writes through eventlet, which may refuse ("do not call blocking functions").
+            self.app.control.shutdown(destination=[name])
+        else:
+            worker.signal(signal.SIGTERM)
 
     def _close(self) -> None:
         for result in self._results:

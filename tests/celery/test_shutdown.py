@@ -42,8 +42,8 @@ def ended(site: Site, one: Program, status: int | None = None) -> None:
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent", "eventlet"])
 def test_warm(make_site: Callable[..., Site], pool: str) -> None:
     site, one = two_workers(make_site, pool)
-    one.signal(signal.SIGTERM)
-    one.wait_for("Warm shutdown")
+    site.stop(one, pool, "one@here")
+    one.wait_for("shutdown")
     (site.folder / "gate").touch()
     site.wait_for("done held")
     ended(site, one, 0)

@@ -32,7 +32,7 @@ def test_a_worker_runs_tasks_and_answers(make_site: Callable[..., Site], pool: s
     assert all(site.inspect().ping() == {HERE: {"ok": "pong"}} for _ in range(2))
     stats = site.inspect().stats()[HERE]
     assert stats["total"]["tests.celery.app.add"] >= 30
-    worker.signal(signal.SIGTERM)
+    site.stop(worker, pool)
     worker.wait(30)
     assert eventually(lambda: site.server.client().zcard("celery(consumers)") == 0, why="the consumer to sign off")
     assert not [line for line in worker.lines if "Traceback" in line or "UserWarning" in line]
