@@ -91,6 +91,11 @@ def _confirmed(part: Part, publish: Publish) -> Publish:
     return confirmed
 
 
+def _named(part: Part, id_: str) -> dict[str, str]:
+    """A message's own id, where its publish may be repeated although it had returned."""
+    return {"message_id": id_} if part.confirmed else {}
+
+
 def _told_to_stop() -> bool:
     return bool(select.select([sys.stdin], [], [], 0)[0])  # the end of file is all that ever comes
 
@@ -104,6 +109,8 @@ def _library(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]
         made: dict[str, ServiceEvent] = {}
 
         def publish(batch: list[tuple[int, str]]) -> None:
+            if batch[0][1] not in made:  # the one before is done with
+                made.clear()
             for number, id_ in batch:
                 made.setdefault(id_, ServiceEvent(3600, "chaos", part.body(number)))
             events = [made[id_] for _, id_ in batch]
@@ -111,7 +118,6 @@ def _library(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]
                 queue.enqueue(events[0], delay=_delay(part, batch[0][0]))
             else:
                 queue.enqueue_many(events)
-            made.clear()
 
         yield publish, (EventQueueError,)
 
@@ -128,7 +134,7 @@ def _kombu(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]]:
             for number, id_ in batch:
                 producer.publish(
                     part.body(number), routing_key=part.queue, declare=[queue], retry=True, retry_policy=policy,
-                    serializer="json", correlation_id=id_,
+                    serializer="json", correlation_id=id_, **_named(part, id_),
                 )  # fmt: skip
 
         raised = (kombu.exceptions.OperationalError, *connection.connection_errors, *connection.channel_errors, OSError)
@@ -143,7 +149,9 @@ def _celery(part: Part) -> Iterator[tuple[Publish, tuple[type[Exception], ...]]]
 
     def publish(batch: list[tuple[int, str]]) -> None:
         for number, id_ in batch:
-            app.send_task(TASK, (part.body(number),), task_id=id_, countdown=_delay(part, number) or None)
+            app.send_task(
+                TASK, (part.body(number),), task_id=id_, countdown=_delay(part, number) or None, **_named(part, id_)
+            )
 
     with app.connection_for_write() as connection:
         errors = (OperationalError, *connection.connection_errors, *connection.channel_errors, OSError)

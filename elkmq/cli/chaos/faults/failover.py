@@ -50,7 +50,11 @@ class Pair:
         with self.replica.client() as client:
             client.execute_command("REPLICAOF", "127.0.0.1", str(self.primary.port))  # where it was detached
         self.sentinel.wait_for_failover(before)
-        return now() - at
+        taken = now() - at
+        # The old one comes back as the new one's replica, so that there is somebody to confirm a write.
+        self.primary.follow(self.replica)
+        self.primary.start()
+        return taken
 
 
 def _with_sentinel(stage: Stage) -> Pair:

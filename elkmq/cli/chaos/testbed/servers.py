@@ -316,6 +316,10 @@ class Server:
                 self.process.wait()
         reaper.forget(self.process.pid)
 
+    def follow(self, primary: Server) -> None:
+        """Be that server's replica from the next start on."""
+        self._given["replicaof"] = f"127.0.0.1 {primary.port}"
+
     def restart(self, *, hard: bool = False) -> None:
         """Stop (``hard``: kill) and start again, same port and data."""
         self.kill() if hard else self.stop()
