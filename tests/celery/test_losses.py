@@ -17,7 +17,7 @@ def cut_off(make_site: Callable[..., Site], **conf: object) -> tuple[Site, Progr
 
     It sends no heartbeat events: Celery waits for the server in the middle of one, for as long as it takes.
     """
-    site = make_site(task_acks_late=True, broker_transport_options={"lease": 1.5, "socket_timeout": 1}, **conf)
+    site = make_site(task_acks_late=True, broker_transport_options={"lease": 4, "socket_timeout": 1}, **conf)
     worker = site.worker("-n", HERE, "--without-mingle", "--without-heartbeat", concurrency=2)
     site.call("hold", "held", str(site.folder / "gate"))
     site.wait_for("start held")
@@ -29,9 +29,12 @@ def cut_off(make_site: Callable[..., Site], **conf: object) -> tuple[Site, Progr
 
 def test_a_running_task_goes_on_unless_it_is_to_be_cancelled(make_site: Callable[..., Site]) -> None:
     site, worker = cut_off(make_site, worker_cancel_long_running_tasks_on_connection_loss=False)
-    assert site.call("add", 1, 1).get(timeout=30) == 2
-    (site.folder / "gate").touch()
+    result = site.call("add", 1, 1)
+    (
+        site.folder / "gate"
+    ).touch()  # before Celery 5.7 the pool may give a task to the busy process here, on redis:// too
     site.wait_for("done held")
+    assert result.get(timeout=30) == 2
     eventually(lambda: site.length() == 0, 20, "every acknowledgement")
     assert not [line for line in worker.lines if "Terminating it instead" in line]
 
