@@ -11,6 +11,7 @@ from tests.celery.conftest import CELERY, Site
 from tests.waiting import Program, eventually
 
 soft = pytest.mark.skipif(CELERY < (5, 5), reason="Celery has soft shutdown since 5.5")
+cancels = pytest.mark.skipif(CELERY < (5, 5), reason="Celery 5.4 acknowledges what it kills, unless told to reject it")
 
 
 def two_workers(make_site: Callable[..., Site], pool: str = "prefork", **conf: object) -> tuple[Site, Program]:
@@ -41,6 +42,8 @@ def ended(site: Site, one: Program, status: int | None = None) -> None:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent", "eventlet"])
 def test_warm(make_site: Callable[..., Site], pool: str) -> None:
+    if pool in ("gevent", "eventlet") and CELERY < (5, 6):
+        pytest.skip("until Celery 5.6 these pools go on to run what was sent back")
     site, one = two_workers(make_site, pool)
     site.stop(one, pool, "one@here")
     one.wait_for("shutdown")
@@ -51,6 +54,7 @@ def test_warm(make_site: Callable[..., Site], pool: str) -> None:
     assert site.started()["held"] == 1
 
 
+@cancels
 def test_cold(make_site: Callable[..., Site]) -> None:
     site, one = two_workers(make_site)
     one.signal(signal.SIGQUIT)
@@ -62,6 +66,7 @@ def test_cold(make_site: Callable[..., Site]) -> None:
     assert site.lines().count("done held") == 1
 
 
+@cancels
 def test_sigterm_as_sigquit(make_site: Callable[..., Site]) -> None:
     site, one = two_workers(make_site, REMAP_SIGTERM="SIGQUIT")
     one.signal(signal.SIGTERM)
@@ -70,6 +75,7 @@ def test_sigterm_as_sigquit(make_site: Callable[..., Site]) -> None:
     ended(site, one)
 
 
+@cancels
 def test_ctrl_c_twice(make_site: Callable[..., Site]) -> None:
     site, one = two_workers(make_site)
     one.signal(signal.SIGINT)
