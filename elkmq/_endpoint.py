@@ -17,10 +17,12 @@ from redis import connection as sync_connections
 from redis.asyncio import connection as async_connections
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from elkmq import embedded
 from elkmq._core import discovery
 from elkmq._core.connecting import ConnectOptions, keepalive
 from elkmq._core.url import Address, ServerUrl, parse_url
@@ -82,7 +84,13 @@ class Endpoint:
         :param slot_key: on a cluster, a key whose slot's owner to connect to; without effect elsewhere
         :raises redis.exceptions.RedisError: it cannot be reached, or refuses the login
         """
-        raw = self._sync(self._locate(slot_key))
+        address = self._locate(slot_key)
+        try:
+            raw = self._sync(address)
+        except RedisConnectionError:
+            if self.url.kind != "unix" or not embedded.revive(address[0]):
+                raise
+            raw = self._sync(address)
         try:
             if self.url.kind == "sentinel":
                 raw.send_command("ROLE", check_health=False)
@@ -97,7 +105,13 @@ class Endpoint:
 
         Its reads have no time limit, since the driver has one watchdog for all of them.
         """
-        raw = await self._async(await self._alocate(slot_key))
+        address = await self._alocate(slot_key)
+        try:
+            raw = await self._async(address)
+        except RedisConnectionError:
+            if self.url.kind != "unix" or not await asyncio.to_thread(embedded.revive, address[0]):
+                raise
+            raw = await self._async(address)
         try:
             if self.url.kind == "sentinel":
                 _check_primary(await self._ask_async(raw, ("ROLE",)))

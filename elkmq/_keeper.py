@@ -3,7 +3,9 @@
 Users hold a shared ``flock`` on ``users.lock`` in the data folder. The kernel takes it from them however they end, also by
 SIGKILL, and leaves it with the parent when a forked child ends. This process waits for the exclusive lock: having it
 means that nobody is left and, until the server is down, that nobody new comes in. It holds ``keeper.lock`` all its life,
-so that there is one of it; should it be killed itself, the server goes on and the next keeper adopts it.
+so that there is one of it. Should it be killed itself, Linux ends the server with it, which so never stays without
+anybody who would stop it, and the first user to miss it starts the next keeper (`embedded.revive`); elsewhere the server
+goes on and the next keeper adopts it. What the server accepted is in its append-only file either way.
 
 It runs by its path, with nothing but the standard library, and is told ``FOLDER BINARY``. It reports one line on its
 standard output: ``ready``, or ``failed`` and why.
@@ -12,6 +14,7 @@ standard output: ``ready``, or ``failed`` and why.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import re
@@ -23,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 
 USERS, STARTING, KEEPER, ADDRESS, LOG = "users.lock", "starting.lock", "keeper.lock", "address", "server.log"
 START_TIMEOUT = 30.0
@@ -32,6 +36,7 @@ STOP_TIMEOUT = 10.0
 _PAUSE = 0.01
 _LONGEST_PATH = 100  # of a unix socket: the kernel's limit is 107 bytes on Linux and 103 on macOS
 _LARGEST_LOG = 1_000_000
+_PR_SET_PDEATHSIG = 1
 _LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")  # process, date and level before each line of a server
 
 
@@ -91,14 +96,15 @@ class Keeper:
         self.address = ""
         self.server: subprocess.Popen[bytes] | None = None
         self.stopping = threading.Event()
+        self.alone = False
 
     def run(self) -> None:
         """Start or adopt the server, say so, and see it through to its end."""
         self.address = read_address(self.folder)
-        if self.address and _listens(self.address):
-            problem = self._await_answer()
-        else:
-            self.address = self._new_address()
+        problem = self._await_answer() if self.address and _listens(self.address) else "there is no server"
+        if problem and not (self.address and _listens(self.address)):
+            if not os.path.isdir(os.path.dirname(self.address)):
+                self.address = self._new_address()  # else clients of one that was killed find the next where it was
             if problem := self._start():
                 self._forget_address()
         if problem:
@@ -118,7 +124,8 @@ class Keeper:
                 self._stop()  # the first time there was nothing to stop
         if self.server is not None:
             self.server.wait()
-        self._forget_address()
+        if self.alone:
+            self._forget_address()
 
     def _new_address(self) -> str:
         address = os.path.join(self.folder, "server.sock")
@@ -157,13 +164,15 @@ class Keeper:
             "--save": "",
             "--maxmemory-policy": "noeviction",
         }
+        end_with_us = _ending_with(os.getpid())
         with open(path, "ab") as log:
             before = log.tell()
             command = [self.binary, *(word for option in options.items() for word in option)]
             try:
                 self.server = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
-                )
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+                    preexec_fn=end_with_us,  # noqa: PLW1509 - it calls into the kernel and nothing else
+                )  # fmt: skip
             except OSError as error:
                 return f"{self.binary} cannot be run: {error.strerror}"
         return self._await_answer(before)
@@ -173,6 +182,8 @@ class Keeper:
         deadline = time.monotonic() + START_TIMEOUT
         while (now := state(self.address)) != "ready":
             status = self.server.poll() if self.server else None
+            if self.server is None and not _listens(self.address):
+                return "it ended"  # one that was adopted, and was just ending
             if status is not None:
                 return last_words(self.folder, log_start) or f"it ended with status {status} and said nothing"
             if now == "loading":
@@ -190,6 +201,7 @@ class Keeper:
     def _await_last_user(self) -> None:
         descriptor = open_lock(self.folder, USERS)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # kept to the end of the process
+        self.alone = True
         self._stop()
 
     def _stop(self) -> None:
@@ -233,6 +245,21 @@ def _listens(address: str) -> bool:
         except OSError:
             return False
         return True
+
+
+def _ending_with(keeper: int) -> Callable[[], None] | None:
+    """What a child calls before it becomes the server, so that the kernel kills it when the keeper dies; None: it cannot."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: the child may no longer load anything
+
+    def end_with_keeper() -> None:
+        # By SIGKILL: the file has what was accepted, and the next server finds nobody that is still tidying up.
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != keeper:
+            os._exit(1)  # it died before that
+
+    return end_with_keeper
 
 
 def _peer(link: socket.socket) -> int:

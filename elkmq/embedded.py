@@ -3,7 +3,8 @@
 `server` starts one on a data folder, or joins the one that another thread or process runs there. It listens on a unix
 socket that only its owner may use, keeps an append-only file in the folder, and stops when its last user is gone:
 closed, ended, or killed. Users are counted by the kernel (see ``_keeper.py``), so nothing is left running and nothing is
-stopped too early. A forked child shares its parent's part in it and keeps the server up for as long as it lives.
+stopped too early. A server that is killed comes back with its data, also where its keeper was killed with it: the first of
+its users to find it gone sees to that. A forked child shares its parent's part in it and keeps the server up for as long as it lives.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.util
+import logging
 import os
 import platform
 import shutil
@@ -29,6 +31,7 @@ from elkmq.errors import EmbeddedServerError
 __all__ = ["EmbeddedServer", "default_data_folder", "find_binary", "server"]
 
 _PAUSE = 0.01
+log = logging.getLogger("elkmq")
 
 
 class EmbeddedServer:
@@ -93,6 +96,19 @@ def server(data: str | os.PathLike[str] | None = None, *, binary: str | None = N
         return EmbeddedServer(membership)
 
 
+def revive(address: str) -> bool:
+    """Called where nothing answers at a unix socket: bring this process's embedded server back, if it is that one's.
+
+    Blocks while the server starts. Its keeper brings it back by itself; this is for the case that the keeper is gone too.
+
+    Returns:
+        Whether the server is there again. False: it is not ours, or its keeper, or another user, is at it.
+    """
+    ours = (membership for membership in list(_memberships.values()) if membership.address == address)
+    membership = next(ours, None)
+    return membership is not None and membership.revive()
+
+
 def default_data_folder() -> Path:
     """``ELKMQ_DATA`` if it is set, else ``elkmq`` in ``XDG_DATA_HOME`` or ``~/.local/share``."""
     if named := os.environ.get("ELKMQ_DATA"):
@@ -155,6 +171,8 @@ class _Membership:
     def __init__(self, folder: str, binary: str | None) -> None:
         self.folder = folder
         self.uses = 0
+        self._binary = binary
+        self._failing = False
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             self._place = _keeper.open_lock(folder, _keeper.USERS)
@@ -175,6 +193,24 @@ class _Membership:
         """Start the server again should it have died and its keeper have failed to bring it back."""
         if _keeper.state(self.address) == "silent":
             self.address = self._join(binary)
+
+    def revive(self) -> bool:
+        """Start a keeper, and so the server, unless there is one or somebody else is at it; whether it was done."""
+        try:
+            descriptor = _keeper.open_lock(self.folder, _keeper.STARTING)
+            try:
+                if not _keeper.try_lock(descriptor, fcntl.LOCK_EX) or self._has_keeper():
+                    return False
+                self._start_keeper(self._binary or find_binary())
+            finally:
+                os.close(descriptor)
+        except (OSError, EmbeddedServerError) as error:
+            if not self._failing:  # once, not at every attempt to connect
+                log.warning("the embedded server on %s ended and does not come back: %s", self.folder, error)
+            self._failing = True
+            return False
+        self._failing = False
+        return True
 
     def _error(self, what: str, todo: str) -> EmbeddedServerError:
         return EmbeddedServerError(
