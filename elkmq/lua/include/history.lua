@@ -29,6 +29,17 @@ local function is_older(a, b)
   return time_a < time_b or time_a == time_b and tonumber(sequence_a) < tonumber(sequence_b)
 end
 
+-- The oldest id in their list whose entry is there; a list may hold anything. Nil where none of a thousand is such an id:
+-- then all is history, and what is work after all comes by its id (list.lua).
+local function oldest_listed(length)
+  for i = 1, math.min(length, 1000) do
+    local id = redis.call('LINDEX', key('message_queue'), -i)
+    local found = string.find(id, '^%d+%-%d+$') and redis.pcall('XRANGE', main, id, id) or {}
+    if not found.err and #found > 0 then return found[1][1] end
+  end
+  return nil
+end
+
 -- The id after which work begins, and how many entries are history. Only a lane that begins with an entry of theirs has
 -- any: it ends before the oldest entry in their list. An original whose entry is in the lane already and whose id is on its
 -- way to the list is heard of later: what of history comes to the list is work after all (list.lua). (Should entries of ours lie among the newest all the same, since the
@@ -40,9 +51,8 @@ local function end_of_history(served)
   local waiting = tonumber(redis.pcall('LLEN', key('message_queue'))) or 0
   local start = redis.call('XREVRANGE', main, '+', '-', 'COUNT', 1)[1][1]
   if waiting > 0 then
-    local oldest = redis.call('LINDEX', key('message_queue'), -1)
-    if not string.find(oldest, '^%d+-%d+$') then return '0', 0 end
-    start = id_before(oldest)
+    local oldest = oldest_listed(waiting)
+    if oldest then start = id_before(oldest) else waiting = 0 end
   end
   local from, look, mixed = '+', not served, false
   while look do

@@ -2,7 +2,8 @@
 --- include settings
 -- How urgent an entry in the list of consumers of elk-mq 0.1 is: its priority, or more than any where it comes back.
 local function urgency(id)
-  local entry = redis.call('XRANGE', main, id, id)[1]
+  local found = redis.pcall('XRANGE', main, id, id)
+  local entry = not found.err and found[1]
   local priority, back = 0, false
   for i = 1, entry and #entry[2] or 0, 2 do
     local name, value = entry[2][i], entry[2][i + 1]

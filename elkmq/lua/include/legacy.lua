@@ -1,5 +1,6 @@
 --- include group
 --- include clock
+--- include fields
 -- Responses of clients of elk-mq 0.1, and to them: a `response` entry of the main lane is kept until nobody can be waiting
 -- for it. (Their list of ids: list.lua.)
 local function response_timeout(text)
@@ -21,17 +22,26 @@ local function is_response(t)
   return t.response and not t.event
 end
 
--- Removes responses that nobody waits for any more, then pointers to responses that are gone.
+-- Removes responses that nobody waits for any more, each with the entry in response_stream that points to it: that was added
+-- right after it. An original adds it a while later, and what originals answered before we came is noted nowhere; what points
+-- to those goes once it is the oldest.
 local function sweep_responses(now)
+  local pointers = key('response_stream')
+  local left = redis.call('XLEN', pointers)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('answered'), '-inf', ms(now), 'LIMIT', 0, 100)) do
     redis.call('XDEL', main, id)
     redis.call('ZREM', key('answered'), id)
+    for _, pointer in ipairs(left > 0 and redis.call('XRANGE', pointers, ms(id_time(id)), '+', 'COUNT', 10) or {}) do
+      if pointer[2][2] == id then redis.call('XDEL', pointers, pointer[1]) end
+    end
   end
-  if redis.call('XLEN', key('response_stream')) == 0 then return end
-  for _, pointer in ipairs(redis.call('XRANGE', key('response_stream'), '-', '+', 'COUNT', 100)) do
-    local response = redis.pcall('XRANGE', main, pointer[2][2], pointer[2][2])
-    if not response.err and #response > 0 then break end
-    redis.call('XDEL', key('response_stream'), pointer[1])
+  if left == 0 then return end
+  for _, pointer in ipairs(redis.call('XRANGE', pointers, '-', '+', 'COUNT', 100)) do
+    local found = redis.pcall('XRANGE', main, pointer[2][2], pointer[2][2])
+    local entry = not found.err and found[1]
+    local text = entry and as_table(entry[2]).response
+    if text and id_time(entry[1]) + response_timeout(text) * 1000 > now then break end
+    redis.call('XDEL', pointers, pointer[1])
   end
-  if redis.call('XLEN', key('response_stream')) == 0 then redis.call('UNLINK', key('response_stream')) end
+  if redis.call('XLEN', pointers) == 0 then redis.call('UNLINK', pointers) end
 end

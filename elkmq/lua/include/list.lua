@@ -7,7 +7,8 @@
 -- history (history.lua). Its id comes to the list all the same, and then it goes to the lane that is read first.
 -- Removed from the main lane first, which a server with its memory full allows, and with that the rest.
 local function adopt(settings, id)
-  local entry = redis.call('XRANGE', main, id, id)[1]
+  local found = redis.pcall('XRANGE', main, id, id)
+  local entry = not found.err and found[1] -- an error: a number that no id can have
   if not entry then return false end
   local t = as_table(entry[2])
   if not t.event then return false end
