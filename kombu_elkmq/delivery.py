@@ -11,7 +11,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +47,10 @@ class Deliveries:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._turn: deque[Reader] = deque()
+        self._loaded: deque[Reader] = deque()
+        """Those whose buffers hold something, in the order of their turns."""
         self._dirty: deque[Reader] = deque()
         """Those with acknowledgements that were not sent."""
-        self._corked_by: int | None = None
         self._lock = threading.Lock()
 
     # -- out
@@ -64,26 +64,39 @@ class Deliveries:
         now = clock.now()
         if now - reader.confirmed >= reader.lease * 2 / 3:
             # This process was stopped, or the server away: nothing is started before the server says that it is ours.
-            reader.buffer.appendleft(entry)
+            reader.put_back(entry)
             self._session.guard()
             return True
         self._deliver(reader, subscription, entry)
         return True
 
+    def loaded(self, reader: Reader) -> None:
+        """A reader's buffer holds something again."""
+        self._loaded.append(reader)
+
     def _next(self) -> tuple[Reader, Subscription, Entry] | None:
-        readers = self._session.readers
-        turn = self._turn
-        if len(turn) != len(readers) or any(reader not in turn for reader in readers.values()):
-            turn.clear()
-            turn.extend(readers.values())
         in_turn = self._session.options.queue_order_strategy == "round_robin"
-        for reader in list(turn):
+        readers: Iterable[Reader] = self._loaded if in_turn else self._session.readers.values()
+        for reader in list(readers):
             if reader.buffer and (subscription := reader.choose()) is not None:
-                if in_turn:
-                    turn.remove(reader)
-                    turn.append(reader)
-                return reader, subscription, reader.buffer.popleft()
+                entry = reader.buffer.popleft()
+                self._next_turn(reader)
+                return reader, subscription, entry
+            if not reader.buffer:
+                self._next_turn(reader)
         return None
+
+    def _next_turn(self, reader: Reader) -> None:
+        """Let the others go first, and forget a reader with nothing in its buffer."""
+        if reader.loaded:
+            if self._loaded[0] is reader:
+                self._loaded.popleft()
+            else:
+                self._loaded.remove(reader)
+            if reader.buffer:
+                self._loaded.append(reader)
+            else:
+                reader.loaded = False
 
     def _deliver(self, reader: Reader, subscription: Subscription, entry: Entry) -> None:
         delivered = (entry.lane, entry.id)
@@ -118,8 +131,7 @@ class Deliveries:
     def deliverable(self) -> bool:
         """Whether `deliver_one` would."""
         return any(
-            reader.buffer and any(each.channel.room() > 0 for each in reader.subscriptions)
-            for reader in self._session.readers.values()
+            reader.buffer and any(each.channel.room() > 0 for each in reader.subscriptions) for reader in self._loaded
         )
 
     # -- back
@@ -131,16 +143,8 @@ class Deliveries:
             if not reader.settled:
                 self._dirty.append(reader)
             reader.settled.append(delivered)
-        if self._corked_by != threading.get_ident():
+        if self._session.corked_by != threading.get_ident():
             self.flush()
-
-    def cork(self) -> None:
-        """This thread sees to it that `flush` is called before it waits for anything."""
-        self._corked_by = threading.get_ident()
-
-    def uncork(self) -> None:
-        """It does not any more."""
-        self._corked_by = None
 
     def flush(self) -> None:
         """Send the acknowledgements that were collected."""
@@ -185,12 +189,12 @@ class Deliveries:
         def done(outcome: Any) -> None:
             session = self._session
             if isinstance(outcome, ServerConnectionError) and not (reader.lost or session.failed or session.closed):
-                session.post(call, done)
+                session.post(call, done, hurry=False)
                 return
             _answered(reader, delivered, outcome)
             then(outcome)
 
-        self._session.post(call, done)
+        self._session.post(call, done, hurry=False)
 
     def reject(self, reader: Reader, delivered: Delivered, reason: str = "rejected", error: str = "") -> None:
         """Give up: into the dead letters, or on to the dead letter exchange."""

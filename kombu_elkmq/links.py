@@ -5,9 +5,10 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -17,6 +18,8 @@ from elkmq._core.sending import NOT_SENT, Done, Sending, ignore, load, loaded
 from elkmq._endpoint import Endpoint
 from elkmq._sync.channel import Channel
 from elkmq.errors import AuthenticationError, EventQueueError, translate
+
+T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between attempts to connect."""
@@ -41,7 +44,13 @@ class Link(Channel):
         super().__init__(endpoint, retry_for=retry_for, on_reconnect=on_reconnect)
         self._timeout += block
         self._known = known
+        self._outbox: deque[Sending[Any]] = deque()
         self.client_id: int | None = None
+
+    def forget_parent(self) -> None:
+        """Be as new, in a forked child."""
+        super().forget_parent()
+        self._outbox = deque()
 
     def connect(self) -> None:
         """Connect, in one attempt.
@@ -89,29 +98,80 @@ class Link(Channel):
         """Whether there was a connection, and is none."""
         return self._raw is None and (self._was_connected or bool(self._again)) and not self._closed
 
-    def submit(self, call: Call[Any], done: Done | None = None) -> None:
-        """`post` that never waits for a connection: where there is none, the call goes when there is one again."""
-        sending = Sending(call, done or ignore)
+    def submit(self, call: Call[Any], done: Done | None = None, *, push: bool = True) -> None:
+        """`post` that never waits for a connection: where there is none, the call goes when there is one again.
 
-        def work() -> None:
-            if len(self._sent) >= self._max_outstanding:
-                while len(self._sent) > self._max_outstanding // 2:
-                    self._read_one()
-            script = call.script
-            if script is None or script.sha in self._at_server or self._raw is None:
-                self._write((sending,))
-                return
-            # The server may not have the script yet, and the reply that says so may be read late: by then the process may
-            # be dead, with its acknowledgement undone. So the script goes ahead of its first call.
-            self._write((Sending(load(script), loaded), sending))
-            self._at_server.add(script.sha)
+        :param push: write it at once; False: with whatever else is submitted until `push`
+        """
+        self._outbox.append(Sending(call, done or ignore))
+        if push:
+            self.push()
 
-        self._work(work, (sending,))
+    def push(self) -> None:
+        """Write what was submitted, in one piece."""
+        if self._outbox:
+            self._work(self._push)
 
-    def look(self) -> None:
-        """`drain` that never connects."""
+    def _push(self) -> None:
+        if len(self._sent) >= self._max_outstanding:
+            while len(self._sent) > self._max_outstanding // 2:
+                self._read_one()
+        submitted = list(self._outbox)
+        batch = submitted if self._raw is None else list(self._with_scripts(submitted))
+        try:
+            self._write(batch)
+        finally:
+            # After they are where they go; and who was thrown out in between does not write them twice.
+            for _ in submitted:
+                self._outbox.popleft()
+
+    def _with_scripts(self, sendings: list[Sending[Any]]) -> Iterator[Sending[Any]]:
+        """The server may not have a script yet, and the reply that says so may be read late: by then the process may be
+        dead, with its acknowledgement undone. So a script goes ahead of its first call.
+        """
+        for sending in sendings:
+            script = sending.call.script
+            if script is not None and script.sha not in self._at_server:
+                yield Sending(load(script), loaded)
+                self._at_server.add(script.sha)
+            yield sending
+
+    def run(self, call: Call[T]) -> T:
+        """As the channel's, behind what was submitted."""
+        self.push()
+        return super().run(call)
+
+    def flush(self) -> None:
+        """Wait for the replies of all that was submitted."""
+        self.push()
+        super().flush()
+
+    @property
+    def outstanding(self) -> int:
+        """Calls that were submitted and have no outcome yet."""
+        return super().outstanding + len(self._outbox)
+
+    def close(self) -> None:
+        """Hang up; whatever is outstanding ends with `QueueClosed`."""
+        self._again.extend(self._outbox)
+        self._outbox.clear()
+        super().close()
+
+    def look(self, *, readable: bool = False) -> None:
+        """`drain` that never connects.
+
+        :param readable: whether the connection is known to be: a poller said so
+        """
+        if readable:
+            self._work(self._read_first)
         if self._sent or self._again:
             self._work(self._read_what_is_there)
+
+    def _read_first(self) -> None:
+        if not self._sent:
+            self._readable()  # the other side hung up: that is noticed here
+        elif self._raw is not None:
+            self._read_one()
 
     def _read_what_is_there(self) -> None:
         while self._sent and self._readable():

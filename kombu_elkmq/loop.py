@@ -2,13 +2,18 @@
 
 One pass of the loop is: what was called for soon (acknowledgements among it), timers, `Loop._tick`, the poll, readers.
 The tick sends the acknowledgements, before anything else can start. Entries that were delivered by a take wait in the
-session's buffer, which no poll can see: a byte in the session's pipe stands for them.
+session's buffer, which no poll can see: the poll is made to report them.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
+
+from kombu.utils.eventio import READ
+
+from elkmq._core import clock
 
 if TYPE_CHECKING:
     from kombu_elkmq.session import Session
@@ -32,13 +37,17 @@ class Guard:
     def __init__(self, poller: Any, session: Session) -> None:
         self._poller = poller
         self._session = session
+        self.due = -1
+        """A descriptor that is to be reported as readable by the next poll, once; -1: none."""
 
     def poll(self, timeout: float | None) -> Any:
         """Poll; raises where the leases turn out to be lost."""
-        found = self._poller.poll(timeout)
-        if not self._session.closed:
-            self._session.guard()
-        return found
+        due, self.due = self.due, -1
+        found = self._poller.poll(timeout if due < 0 else 0)
+        if self._session.closed:
+            return found
+        self._session.guard()
+        return found if due < 0 else [*(found or ()), (due, READ)]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._poller, name)
@@ -51,15 +60,19 @@ class Loop:
         self._session = session
         self._hub = hub
         self._watched: dict[int, Any] = {}
+        self._read = True
+        """Whether to look for replies, though the poll did not say that there are any."""
+        self._alarm = math.inf
+        """When the loop is to be woken for a take that was put off."""
         poller = hub.poller
-        hub.poller = Guard(poller._poller if isinstance(poller, Guard) else poller, session)
+        self._guard = hub.poller = Guard(poller._poller if isinstance(poller, Guard) else poller, session)
         hub.on_tick.add(self._tick)
         self._timer = hub.call_repeatedly(TICK, self._look)
-        session.deliveries.cork()
+        session.cork()
 
     def leave(self) -> None:
         """The session is done with the loop."""
-        self._session.deliveries.uncork()
+        self._session.uncork()
         self._hub.on_tick.discard(self._tick)
         self._timer.cancel()
         for fd in self._watched:
@@ -71,18 +84,31 @@ class Loop:
         if not session.connected and session.closed:
             self.leave()
             return
-        session.deliveries.cork()
-        session.deliveries.flush()
-        session.pump.run()
+        session.cork()
+        read, self._read = self._read, False
+        session.pump.run(read=read)
         session.check()
         session.chores()
         session.relay.run()
+        session.push()
+        self._set_alarm()
         self._watch()
         if session.deliveries.deliverable():
-            session.wake()
+            self._guard.due = session.pipe
 
     def _look(self) -> None:
-        """Once a second the pass itself is all that is wanted."""
+        """Once a second: connections that say nothing may be broken, and answers that nobody waits for may be there."""
+        self._read = True
+
+    def _set_alarm(self) -> None:
+        put_off = self._session.pump.put_off
+        if put_off < self._alarm:
+            self._alarm = put_off
+            self._hub.call_later(max(0.0, put_off - clock.now()), self._wake_up)
+
+    def _wake_up(self) -> None:
+        """A pass of the loop is all that is wanted."""
+        self._alarm = math.inf
 
     def _watch(self) -> None:
         """Keep the loop's readers in step with the connections, which are replaced when they break."""
@@ -94,15 +120,15 @@ class Loop:
                 del self._watched[fd]
         for fd, sock in wanted.items():
             if fd not in self._watched:
-                hub.add_reader(fd, self._readable)
+                hub.add_reader(fd, self._readable, fd)
                 self._watched[fd] = sock
 
-    def _readable(self) -> None:
+    def _readable(self, fd: int) -> None:
         session, hub = self._session, self._hub
-        session.awake()
-        session.pump.run()
+        session.read(fd)
+        session.pump.run(read=False)
         session.relay.run()
         for _ in range(PER_PASS):
             if hub._ready or not session.deliveries.deliver_one():
-                return
-        session.wake()
+                break
+        session.push()

@@ -52,6 +52,15 @@ LET_GO = 1.0
 PLAIN_LANES = 2
 """Lanes of a queue on which no priority was used: what comes back, and the main one."""
 
+UNREAD = 64
+"""Replies that may wait to be read, where nobody asked for them to be read soon."""
+
+FEW = 4
+"""While there is room for less than this part of the prefetch, takes are put off: most of what it allows is being worked on."""
+
+GATHER = 0.005
+"""Seconds from one take to the next that may be put off: long beside a round trip, short for a pool process that waits."""
+
 BUSY = 0.01
 """Seconds within which two messages make a queue a busy one."""
 
@@ -70,6 +79,8 @@ class Pump:
         """When to ask what was handed to us and never came."""
         self._reconnected = False
         self._recovering = 0
+        self.put_off = math.inf
+        """When a take is due that was put off."""
 
     @property
     def mending(self) -> bool:
@@ -109,17 +120,25 @@ class Pump:
 
     def next_look(self) -> float:
         """Seconds after which `run` is to be called again though nothing could be read."""
+        session = self._session
         if self._unblocking and self._waiting is not None:
             return UNBLOCK_AGAIN
-        return min(1.0, max(0.0, self._session.sweep_at - clock.now()) + 0.005)
+        now = clock.now()
+        return min(1.0, max(0.0, session.sweep_at - now) + 0.005, max(0.0, self.put_off - now))
 
-    def run(self) -> None:
-        """Do what can be done now."""
+    def run(self, *, read: bool = True) -> None:
+        """Do what can be done now.
+
+        :param read: look for replies; False: whoever watches the connections says when there are any
+        """
         session = self._session
         if self._mender is not None or session.taker is None or session.waiter is None:
             return
-        session.taker.look()
-        session.waiter.look()
+        if read:
+            session.taker.look()
+            session.waiter.look()
+        elif session.taker.outstanding > UNREAD:
+            session.taker.look()
         if session.taker.broken or session.waiter.broken:
             # The deliveries are still ours, and nothing is raised: a connection loss shorter than the lease is nobody's
             # business.
@@ -132,8 +151,10 @@ class Pump:
             self._start_recovery(now)
         if self._recovering:
             return
-        for reader in list(session.readers.values()):
-            self._maybe_take(reader, now)
+        self.put_off = math.inf
+        hungry = [reader for reader in session.readers.values() if reader.hungry and reader.subscriptions]
+        for reader in hungry:
+            self._maybe_take(reader, now, len(hungry))
         self._maybe_block()
 
     # -- takes
@@ -141,16 +162,25 @@ class Pump:
     def top_up(self, reader: Reader, now: float) -> None:
         """An entry left the buffer: perhaps it is time for the next take, so that nobody has to wait for it."""
         if reader.hungry and not (reader.taking or self._mender is not None or self._recovering):
-            self._maybe_take(reader, now)
+            rivals = sum(1 for other in self._session.readers.values() if other.hungry and other.subscriptions)
+            self._maybe_take(reader, now, rivals)
 
-    def _maybe_take(self, reader: Reader, now: float) -> None:
+    def _maybe_take(self, reader: Reader, now: float, rivals: int) -> None:
+        """Take, where there is reason to.
+
+        :param rivals: how many readers would take
+        """
         if not reader.hungry or reader.taking or reader.state or reader.blocked or now < reader.not_before:
             return
-        room = reader.room() - len(reader.buffer)
-        if room <= 0 or len(reader.buffer) > room:
+        buffered, most = len(reader.buffer), reader.most()
+        room = reader.room() - buffered
+        if room <= 0 or buffered > room:
+            return
+        if room * FEW < most and now < reader.took + GATHER:
+            # Its consumers have plenty, and each that they finish makes room for one more: such takes go together.
+            self.put_off = min(self.put_off, reader.took + GATHER)
             return
         n = max(1, min(room, self._session.options.fetch_limit))
-        rivals = sum(1 for other in self._session.readers.values() if other.hungry and other.subscriptions)
         if rivals > 1:
             n = max(1, math.ceil(n / rivals))
         self.take(reader, n)
@@ -158,6 +188,7 @@ class Pump:
     def take(self, reader: Reader, n: int) -> None:
         """Ask for up to n entries."""
         reader.taking = n
+        reader.took = clock.now()
         token, reader.token = reader.token, b""
         call = reader.verbs.take(self._session.name, n, token)
         self._session.post(call, lambda outcome: self._taken(reader, n, outcome))

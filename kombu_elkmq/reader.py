@@ -41,6 +41,8 @@ class Reader:
         self.lease = lease
         self.subscriptions: list[Subscription] = []
         self.buffer: deque[Entry] = deque()
+        self.loaded = False
+        """Whether its session knows that there is something in the buffer."""
         self.known: set[Delivered] = set()
         """Handed to us and not settled: in the buffer or with the application."""
         self.settling: set[Delivered] = set()
@@ -55,6 +57,8 @@ class Reader:
         """How many were asked for by a take that was not answered yet."""
         self.blocked = False
         """Part of the blocking read that is under way."""
+        self.took = float("-inf")
+        """When it was last asked for entries."""
         self.woken = float("-inf")
         """When the blocking read last brought something."""
         self.state = ""
@@ -127,6 +131,17 @@ class Reader:
             if delivered not in self.known and delivered not in self.settling:
                 self.known.add(delivered)
                 self.buffer.append(entry)
+        self._load()
+
+    def put_back(self, entry: Entry) -> None:
+        """An entry was taken from the buffer and not delivered."""
+        self.buffer.appendleft(entry)
+        self._load()
+
+    def _load(self) -> None:
+        if self.buffer and not self.loaded:
+            self.loaded = True
+            self.session.deliveries.loaded(self)
 
     def recover(self, entries: list[Entry]) -> None:
         """Buffer what the server says is ours, as far as it was never seen."""
@@ -162,6 +177,10 @@ class Reader:
             return 0
         channels = {subscription.channel for subscription in self.subscriptions}
         return max(channel.room() for channel in channels) if len(channels) == 1 else sum(c.room() for c in channels)
+
+    def most(self) -> int:
+        """The same when its consumers have nothing."""
+        return max((subscription.channel.qos.prefetch_count for subscription in self.subscriptions), default=0)
 
     def choose(self) -> Subscription | None:
         """Who gets the next entry: each in turn, as long as its channel has room."""

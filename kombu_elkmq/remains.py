@@ -35,7 +35,7 @@ class Remains:
 
     def _run(self) -> None:
         session, pause = self._session, threading.Event()
-        session.deliveries.uncork()
+        session.uncork()
         try:
             while not session.failed and not session.closed:
                 session.pump.settle_down()

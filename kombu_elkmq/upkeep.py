@@ -33,6 +33,7 @@ class Upkeep(Wires):
     routes: Routes
     routing: Routing
     sweep_at: float
+    _guarded_until = 0.0
 
     def check(self) -> None:
         """Raise what ended the session."""
@@ -67,8 +68,14 @@ class Upkeep(Wires):
 
         :raises EventQueueError: they are, or the server was away for as long
         """
+        if clock.now() < self._guarded_until:
+            return
         confirmed = min((reader.confirmed for reader in self.readers.values() if reader.registered), default=None)
-        if confirmed is None or clock.now() - confirmed < self.options.lease * 2 / 3:
+        if confirmed is None:
+            return
+        # Until then the oldest of the leases is young enough, and those to come are younger.
+        self._guarded_until = confirmed + self.options.lease * 2 / 3
+        if clock.now() < self._guarded_until:
             return
         if not self.pump.mending:
             try:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from elkmq._core.call import Call
+from elkmq._core.sending import ignore
 from elkmq._endpoint import Endpoint
 from elkmq.errors import QueueClosed, ServerConnectionError
 from kombu_elkmq.links import Link
@@ -37,6 +38,9 @@ class Wires:
         self._lock = threading.RLock()
         self._pipe: tuple[int, int] | None = None
         self._woken = False
+        self.corked_by: int | None = None
+        self.awaited = 0
+        """Answers that are wanted as soon as they are there."""
 
     def _reconnected(self, _: Any) -> None:
         """A consuming connection was replaced."""
@@ -51,9 +55,34 @@ class Wires:
             raise QueueClosed("the connection is closed; nothing was sent; open a new one.")
         return self.command.run(call)
 
-    def post(self, call: Call[Any], done: Callable[[Any], None] | None = None) -> None:
-        """Send a call of a consumer; its answer is read when there is time."""
-        self.consuming().submit(call, done)
+    def post(self, call: Call[Any], done: Callable[[Any], None] | None = None, *, hurry: bool = True) -> None:
+        """Send a call of a consumer, on an event loop with the others of its pass; nobody waits for its answer.
+
+        :param hurry: whether the answer is wanted as soon as it is there; False: when there is time, within `TICK`
+        """
+        told = done
+        if hurry:
+            self.awaited += 1
+
+            def told(outcome: Any) -> None:
+                self.awaited -= 1
+                (done or ignore)(outcome)
+
+        self.consuming().submit(call, told, push=self.corked_by != threading.get_ident())
+
+    def cork(self) -> None:
+        """This thread sees to it that `push` is called before it waits for anything, or starts anything."""
+        self.corked_by = threading.get_ident()
+
+    def uncork(self) -> None:
+        """It does not any more."""
+        self.corked_by = None
+        self.push()
+
+    def push(self) -> None:
+        """Send what this pass of the event loop has to say."""
+        if self.taker is not None and not self._mending():
+            self.taker.push()
 
     def consuming(self) -> Link:
         """The connection for takes and acknowledgements."""
@@ -77,10 +106,25 @@ class Wires:
         """What to watch while waiting: descriptors, and what tells a new one from an old one of the same number."""
         found: dict[int, Any] = {self._pipe[0]: self._pipe} if self._pipe is not None else {}
         if not self._mending():
-            for link in (self.taker, self.waiter):
+            # Of acknowledgements alone the answers can wait: to be woken by each would double the passes of an event loop.
+            for link in (self.taker if self.awaited else None, self.waiter):
                 if link is not None and link.fd >= 0:
                     found[link.fd] = link.socket
         return found
+
+    @property
+    def pipe(self) -> int:
+        """The descriptor that `wake` makes readable; -1 where nothing is consumed."""
+        return self._pipe[0] if self._pipe is not None else -1
+
+    def read(self, fd: int) -> None:
+        """A watched descriptor can be read: read what there is."""
+        if self._pipe is not None and fd == self._pipe[0]:
+            self.awake()
+        elif not self._mending():
+            for link in (self.taker, self.waiter):
+                if link is not None and link.fd == fd:
+                    link.look(readable=True)
 
     def wake(self) -> None:
         """End the waiting of whoever waits for messages. From any thread."""
