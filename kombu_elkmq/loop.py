@@ -34,20 +34,18 @@ class Guard:
     pool process for a task that was handed out long ago. So the leases are looked at before anything else is done.
     """
 
-    def __init__(self, poller: Any, session: Session) -> None:
+    def __init__(self, poller: Any) -> None:
         self._poller = poller
-        self._session = session
-        self.due = -1
-        """A descriptor that is to be reported as readable by the next poll, once; -1: none."""
+        self.loops: list[Loop] = []
 
     def poll(self, timeout: float | None) -> Any:
         """Poll; raises where the leases turn out to be lost."""
-        due, self.due = self.due, -1
-        found = self._poller.poll(timeout if due < 0 else 0)
-        if self._session.closed:
-            return found
-        self._session.guard()
-        return found if due < 0 else [*(found or ()), (due, READ)]
+        due = [(loop.pipe, READ) for loop in self.loops if loop.due]
+        found = self._poller.poll(0 if due else timeout)
+        for loop in self.loops:
+            loop.due = False
+            loop.guard()
+        return [*(found or ()), *due] if due else found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._poller, name)
@@ -64,8 +62,12 @@ class Loop:
         """Whether to look for replies, though the poll did not say that there are any."""
         self._alarm = math.inf
         """When the loop is to be woken for a take that was put off."""
-        poller = hub.poller
-        self._guard = hub.poller = Guard(poller._poller if isinstance(poller, Guard) else poller, session)
+        self.due = False
+        """Whether there is something to hand out, though no descriptor can be read: the next poll is to say so."""
+        if not isinstance(hub.poller, Guard):
+            hub.poller = Guard(hub.poller)
+        self._poller = hub.poller
+        self._poller.loops.append(self)
         hub.on_tick.add(self._tick)
         self._timer = hub.call_repeatedly(TICK, self._look)
         session.cork()
@@ -74,10 +76,21 @@ class Loop:
         """The session is done with the loop."""
         self._session.uncork()
         self._hub.on_tick.discard(self._tick)
+        self._poller.loops = [loop for loop in self._poller.loops if loop is not self]
         self._timer.cancel()
         for fd in self._watched:
             self._hub.remove(fd)
         self._watched.clear()
+
+    @property
+    def pipe(self) -> int:
+        """The descriptor that stands for what the session has to hand out."""
+        return self._session.pipe
+
+    def guard(self) -> None:
+        """See that the leases hold."""
+        if not self._session.closed:
+            self._session.guard()
 
     def _tick(self) -> None:
         session = self._session
@@ -94,7 +107,7 @@ class Loop:
         self._set_alarm()
         self._watch()
         if session.deliveries.deliverable():
-            self._guard.due = session.pipe
+            self.due = session.pipe in self._watched
 
     def _look(self) -> None:
         """Once a second: connections that say nothing may be broken, and answers that nobody waits for may be there."""
