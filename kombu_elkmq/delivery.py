@@ -177,9 +177,11 @@ class Deliveries:
                     len(outcome), reader.queue,
                 )  # fmt: skip
 
-        self._tell(reader, part, reader.verbs.settle(self._session.name, part, keep=reader.keep), done)
+        self._tell(reader, part, reader.verbs.settle(self._session.name, part, keep=reader.keep), done, hurry=False)
 
-    def _tell(self, reader: Reader, delivered: list[Delivered], call: Call[Any], then: Callable[[Any], None]) -> None:
+    def _tell(
+        self, reader: Reader, delivered: list[Delivered], call: Call[Any], then: Callable[[Any], None], *, hurry: bool = True
+    ) -> None:  # fmt: skip
         """Post what settles deliveries, for as long as they are ours.
 
         A call is given up after a lease in which no connection carried it, but the lease may hold: heartbeats have a
@@ -189,12 +191,12 @@ class Deliveries:
         def done(outcome: Any) -> None:
             session = self._session
             if isinstance(outcome, ServerConnectionError) and not (reader.lost or session.failed or session.closed):
-                session.post(call, done, hurry=False)
+                session.post(call, done, hurry=hurry)
                 return
             _answered(reader, delivered, outcome)
             then(outcome)
 
-        self._session.post(call, done, hurry=False)
+        self._session.post(call, done, hurry=hurry)
 
     def reject(self, reader: Reader, delivered: Delivered, reason: str = "rejected", error: str = "") -> None:
         """Give up: into the dead letters, or on to the dead letter exchange."""
