@@ -231,6 +231,8 @@ class Channel(Topology):
                 for tag in list(self._consumers):
                     self.basic_cancel(tag)
                 self.basic_recover()
+                session.deliveries.flush()  # no pass of an event loop may follow
+                session.push()
         except EventQueueError:
             pass  # the server takes it all back when the lease is over
         if self in session.channels:

@@ -191,12 +191,12 @@ class Deliveries:
         def done(outcome: Any) -> None:
             session = self._session
             if isinstance(outcome, ServerConnectionError) and not (reader.lost or session.failed or session.closed):
-                session.post(call, done, hurry=hurry)
+                session.post(call, done, hurry=hurry, gather=not hurry)
                 return
             _answered(reader, delivered, outcome)
             then(outcome)
 
-        self._session.post(call, done, hurry=hurry)
+        self._session.post(call, done, hurry=hurry, gather=not hurry)
 
     def reject(self, reader: Reader, delivered: Delivered, reason: str = "rejected", error: str = "") -> None:
         """Give up: into the dead letters, or on to the dead letter exchange."""

@@ -191,7 +191,7 @@ class Pump:
         reader.took = clock.now()
         token, reader.token = reader.token, b""
         call = reader.verbs.take(self._session.name, n, token)
-        self._session.post(call, lambda outcome: self._taken(reader, n, outcome))
+        self._session.post(call, lambda outcome: self._taken(reader, n, outcome), gather=True)
 
     def _taken(self, reader: Reader, n: int, outcome: Taken | Exception) -> None:
         reader.taking = 0

@@ -212,6 +212,8 @@ class Session(Upkeep):
                 "two threads wait for messages of one connection; nothing was lost; give each thread a connection of its own."
             )
         outer, self._draining = self._draining, me
+        self.uncork()  # a worker drains a connection that it gave to its event loop already
+        self.deliveries.flush()
         try:
             self._drain(None if timeout is None else time.monotonic() + timeout)
         finally:

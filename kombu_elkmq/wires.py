@@ -55,10 +55,13 @@ class Wires:
             raise QueueClosed("the connection is closed; nothing was sent; open a new one.")
         return self.command.run(call)
 
-    def post(self, call: Call[Any], done: Callable[[Any], None] | None = None, *, hurry: bool = True) -> None:
-        """Send a call of a consumer, on an event loop with the others of its pass; nobody waits for its answer.
+    def post(
+        self, call: Call[Any], done: Callable[[Any], None] | None = None, *, hurry: bool = True, gather: bool = False
+    ) -> None:
+        """Send a call of a consumer; nobody waits for its answer.
 
-        :param hurry: whether the answer is wanted as soon as it is there; False: when there is time, within `TICK`
+        :param hurry: whether the answer is wanted as soon as it is there; False: within a second will do
+        :param gather: whether it may go with others of the same pass of an event loop; what was gathered goes first
         """
         told = done
         if hurry:
@@ -68,7 +71,7 @@ class Wires:
                 self.awaited -= 1
                 (done or ignore)(outcome)
 
-        self.consuming().submit(call, told, push=self.corked_by != threading.get_ident())
+        self.consuming().submit(call, told, push=not gather or self.corked_by != threading.get_ident())
 
     def cork(self) -> None:
         """This thread sees to it that `push` is called before it waits for anything, or starts anything."""
