@@ -321,6 +321,12 @@ def _encodable(text: str) -> bool:
     return True
 
 
+def within_limit(size: int) -> None:
+    """Refuse an event that takes so many bytes, fields and all, if they are too many. Raises: InvalidEvent."""
+    if size > MAX_EVENT_BYTES:
+        raise _too_large(size)
+
+
 def _too_large(size: int) -> InvalidEvent:
     return InvalidEvent(
         f"the event takes {size:,} bytes and Redis takes at most {MAX_EVENT_BYTES:,}; nothing was sent; "

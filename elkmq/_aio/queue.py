@@ -16,7 +16,7 @@ from elkmq._aio.dequeuing import Dequeuing
 from elkmq._aio.requests import Requests
 from elkmq._aio.session import Session
 from elkmq._core.entry import Receipt
-from elkmq._core.outgoing import Send, batches, checked, outgoing, plain
+from elkmq._core.outgoing import Send, batches, checked, outgoing, parcels, plain
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq.errors import EmptyQueue, InvalidOption, RequestFailed
 from elkmq.event import MAX_TIMEOUT, ServiceEvent, TimestampedEvent
@@ -94,21 +94,23 @@ class EventQueue(Administration):
         return receipt.timestamp
 
     async def enqueue_many(self, events: Iterable[ServiceEvent | Send]) -> list[int]:
-        """Add events, in order; returns Redis' clock for each. One round trip per 500, each 500 accepted whole or not at all.
+        """Add events, in order; returns Redis' clock for each. One round trip per 500 or 16 MB, accepted whole or not at all.
 
         Raises:
-            As `enqueue`. What came before the 500 that failed is in the queue; enqueue all of them again, each is added once.
+            As `enqueue`. What came before the part that failed is in the queue; enqueue all of them again, each is added once.
         """
         pool, verbs = await self._session.open()
         accepted: list[int] = []
         for batch in batches(events):
             pairs = plain(batch)
-            call = (
-                verbs.enqueue_plain(pairs)
+            calls = (
+                (verbs.enqueue_plain(pairs),)
                 if pairs is not None
-                else verbs.enqueue([outgoing(event if isinstance(event, Send) else Send(event)) for event in batch])
+                else (verbs.enqueue(parcel) for parcel in parcels(batch))
             )
-            receipts = await pool.run(call)
+            receipts: list[Receipt] = []
+            for call in calls:
+                receipts += await pool.run(call)
             self._attend(receipts, batch)
             accepted += [receipt.timestamp for receipt in receipts]
         return accepted

@@ -13,11 +13,16 @@ from functools import cache
 from importlib import resources
 from typing import Any, Generic, TypeVar
 
+from elkmq.errors import InvalidEvent
+from elkmq.event import MAX_EVENT_BYTES
 from elkmq.keys import FORMAT
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Arg = bytes | str | int
+
+MOST_BYTES = MAX_EVENT_BYTES + 1024 * 1024
+"""Bytes of one call at most: the largest event (Redis' ``proto-max-bulk-len``) and what is said about it."""
 
 DOING = "run the command"
 FATE = "it is not known whether the server carried it out"
@@ -96,11 +101,21 @@ class Call(Generic[T_co]):
     """What became of the message if the reply is lost for good, for errors."""
 
     def packed(self) -> bytes:
-        """The call in RESP, as it goes over the socket."""
+        """The call in RESP, as it goes over the socket.
+
+        Raises:
+            InvalidEvent: It is larger than what a server takes, which would hang up on it, again and again.
+        """
         args = self.command
         if not args:
             return b"*%d\r\n%b" % (self.prefix_count, self.prefix)
-        return b"*%d\r\n%b%b" % (self.prefix_count + len(args), self.prefix, bulks(args))
+        data = b"*%d\r\n%b%b" % (self.prefix_count + len(args), self.prefix, bulks(args))
+        if len(data) > MOST_BYTES:
+            raise InvalidEvent(
+                f"could not {self.doing}: all in all it takes {len(data):,} bytes and Redis takes at most {MOST_BYTES:,} at once; "
+                "nothing was sent; keep the data elsewhere and send where it is, or send less in one step."
+            )
+        return data
 
 
 class Prepared(Generic[T]):

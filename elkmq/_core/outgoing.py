@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from elkmq._core.entry import Outgoing
 from elkmq.errors import InvalidEvent, InvalidOption, JSONDumpError, JSONParseError
-from elkmq.event import ServiceEvent, known_as
+from elkmq.event import ServiceEvent, known_as, within_limit
 from elkmq.options import MAX_PRIORITY, Seconds, milliseconds, whole
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ BATCH = 500
 """Events per script: an enqueue of more is split, each part accepted whole or not at all. Bounds how long a script runs."""
 
 MOST_TEXT = 16 * 1024 * 1024
-"""Characters of payload after which a batch is split too: a server takes 1 GB from a client at once, if that."""
+"""Characters or bytes after which a batch is split too: a server takes 1 GB from a client at once, if that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def outgoing(send: Send) -> Outgoing:
     """Check an event and how it is to be enqueued.
 
     Raises:
-        InvalidEvent: It is not a `ServiceEvent`.
+        InvalidEvent: It is not a `ServiceEvent`, or takes more than `MAX_EVENT_BYTES` with its headers.
         InvalidOption: An option makes no sense.
         JSONDumpError: The headers cannot be written as JSON.
     """
@@ -57,13 +57,33 @@ def outgoing(send: Send) -> Outgoing:
     fields: tuple[bytes | str | int, ...] = ()
     if send.ttl is not None:
         fields += ("ttl", milliseconds("ttl", send.ttl, least=0.001))
-    if send.headers is not None:
-        fields += ("headers", headers_json(send.headers))
+    headers = b"" if send.headers is None else headers_json(send.headers)
+    if headers:
+        fields += ("headers", headers)
     uuid = f"{event.request_uuid:032x}"
     unique = (known_as(event) or uuid) if send.dedupe_id is None else _dedupe_id(send.dedupe_id)
     if unique not in ("", uuid):
         fields += ("unique", unique)
-    return Outgoing(event.to_json(), unique, delay, priority, "", fields)
+    data = event.to_json()
+    if headers:
+        within_limit(len(data) + len(headers))
+    return Outgoing(data, unique, delay, priority, "", fields)
+
+
+def parcels(events: Iterable[ServiceEvent | Send]) -> Iterator[list[Outgoing]]:
+    """Check the events of a batch one by one, and split it where they are large with their headers."""
+    parcel: list[Outgoing] = []
+    size = 0
+    for event in events:
+        found = outgoing(event if isinstance(event, Send) else Send(event))
+        own = len(found.json) + sum(len(part) for part in found.fields if isinstance(part, bytes))
+        if parcel and size + own > MOST_TEXT:
+            yield parcel
+            parcel, size = [], 0
+        parcel.append(found)
+        size += own
+    if parcel:
+        yield parcel
 
 
 def plain(events: Sequence[ServiceEvent | Send]) -> list[tuple[str, bytes]] | None:
@@ -119,10 +139,14 @@ def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
     batch: list[T] = []
     text = 0
     for item in items:
-        batch.append(item)
         payload = getattr(item.event if isinstance(item, Send) else item, "payload", None)
-        text += len(payload) if isinstance(payload, str) else 0
-        if len(batch) == size or text > MOST_TEXT:
+        own = len(payload) if isinstance(payload, str) else 0
+        if batch and text + own > MOST_TEXT:
+            yield batch
+            batch, text = [], 0
+        batch.append(item)
+        text += own
+        if len(batch) == size:
             yield batch
             batch, text = [], 0
     if batch:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from elkmq._core.entry import Receipt
-from elkmq._core.outgoing import Send, batches, checked, outgoing, plain
+from elkmq._core.outgoing import Send, batches, checked, outgoing, parcels, plain
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq._sync._concurrency import home
 from elkmq._sync.admin import Administration
@@ -95,21 +95,23 @@ class EventQueue(Administration):
         return receipt.timestamp
 
     def enqueue_many(self, events: Iterable[ServiceEvent | Send]) -> list[int]:
-        """Add events, in order; returns Redis' clock for each. One round trip per 500, each 500 accepted whole or not at all.
+        """Add events, in order; returns Redis' clock for each. One round trip per 500 or 16 MB, accepted whole or not at all.
 
         Raises:
-            As `enqueue`. What came before the 500 that failed is in the queue; enqueue all of them again, each is added once.
+            As `enqueue`. What came before the part that failed is in the queue; enqueue all of them again, each is added once.
         """
         pool, verbs = self._session.open()
         accepted: list[int] = []
         for batch in batches(events):
             pairs = plain(batch)
-            call = (
-                verbs.enqueue_plain(pairs)
+            calls = (
+                (verbs.enqueue_plain(pairs),)
                 if pairs is not None
-                else verbs.enqueue([outgoing(event if isinstance(event, Send) else Send(event)) for event in batch])
+                else (verbs.enqueue(parcel) for parcel in parcels(batch))
             )
-            receipts = pool.run(call)
+            receipts: list[Receipt] = []
+            for call in calls:
+                receipts += pool.run(call)
             self._attend(receipts, batch)
             accepted += [receipt.timestamp for receipt in receipts]
         return accepted

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from elkmq import EmptyQueue, InvalidOption, Options, QueueFull, Send, ServiceEvent
+from elkmq import EmptyQueue, InvalidEvent, InvalidOption, Options, QueueFull, Send, ServiceEvent
 from tests.library.helpers import drain, event, fill, until
 
 
@@ -278,6 +278,50 @@ async def test_many_large_ones_go_in_pieces(library, make_server, name):
             assert len(await queue.enqueue_many(events)) == 20
             assert client.info("commandstats")["cmdstat_evalsha"]["calls"] >= 4
         assert (await queue.stats()).ready == 20
+
+
+BIG = "x" * 280_000_000
+
+
+async def test_headers_that_no_server_takes_are_refused_before_anything_is_sent(library, fast_url, make_proxy, name):
+    proxy = make_proxy(fast_url)
+    async with library() as lib:
+        queue = lib.queue(name, proxy.url)
+        with pytest.raises(InvalidEvent, match=r"takes 560,\d+,\d+ bytes and Redis takes at most .*; nothing was sent"):
+            await queue.enqueue(event(payload=BIG), headers={"big": BIG})
+        assert await drain(queue) == []
+        assert proxy.accepted <= 2
+
+
+async def test_a_step_that_no_server_takes_is_refused_and_can_be_taken_in_parts(library, fast_url, name):
+    async with library() as lib:
+        queue = lib.queue(name, fast_url)
+        await queue.enqueue(event())
+        delivery = await queue.receive()
+        with pytest.raises(
+            InvalidEvent, match=r"complete the event: all in all it takes 560,\d+,\d+ bytes .* nothing was sent"
+        ):
+            await delivery.complete(events=[event(payload=BIG), event(payload=BIG)])
+        assert (await queue.stats()).in_flight == 1
+        await delivery.complete(events=[event(payload="small")])
+        assert await drain(queue) == ["small"]
+        effect = queue.once("big")
+        await effect.claim()
+        effect.result = BIG + BIG
+        with pytest.raises(InvalidEvent, match="record the effect"):
+            await effect.finish()
+
+
+async def test_large_headers_go_in_pieces(library, make_server, name):
+    server = make_server()
+    with server.client() as client:
+        client.config_set("client-query-buffer-limit", 40_000_000)
+    sends = [Send(event(payload=str(n)), headers={"big": "x" * 9_000_000}) for n in range(6)]
+    async with library() as lib:
+        queue = lib.queue(name, server.url)
+        stamps = await queue.enqueue_many(sends)
+        assert stamps == await queue.enqueue_many(sends)
+        assert await drain(queue) == [str(n) for n in range(6)]
 
 
 async def test_what_is_no_list_of_events_and_no_time_is_refused(library, fast_url, name):
