@@ -176,7 +176,12 @@ class Verbs:
         self, consumer: str, lease: int, info: Mapping[str, object], *, beside_originals: bool = False
     ) -> Call[tuple[int, bytes | None]]:
         """Register a consumer with a lease in ms; returns (server ms, settings' text)."""
-        return self._open(consumer, lease, json.dumps({**info, "lease": lease}), int(beside_originals))
+        known = {
+            **info,
+            "lease": lease,
+            **({"beside_originals": True} if beside_originals else {}),
+        }  # take.lua looks at it
+        return self._open(consumer, lease, json.dumps(known), int(beside_originals))
 
     def take(self, consumer: str, n: int, token: bytes = b"") -> Call[Taken]:
         """Hand out up to n entries to a consumer; ``token`` is the wake token that led here."""

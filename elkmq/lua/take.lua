@@ -9,7 +9,7 @@
 --   keep     + 1 where completed events are kept (retention), + 2 where the queue has any settings
 --   entries  {lane, {{id, fields}, ...}} for each lane that has any
 --   signal   where state is not '': the id after which to wait for a signal
--- Errors: ELKMQ_CONSUMER_GONE, ELKMQ_FORMAT.
+-- Errors: ELKMQ_CONSUMER_GONE, ELKMQ_FORMAT; ELKMQ_SERVES_ORIGINAL where the queue was set to since the consumer registered.
 -- Cost with the two lanes that every queue has: TIME, ZSCORE, GET, ZRANGE, LLEN, XREADGROUP x2. A lane more: XREADGROUP
 -- more; no lane is read once there are n; where there is nothing, ZRANGE and HMGET more.
 --- include keys
@@ -25,6 +25,12 @@ require_registered(consumer)
 -- Before the settings are read: others must hear of a new format too.
 if ARGV[3] ~= '' then pass_tokens(consumer, 1) end
 local settings = read_settings()
+if settings and settings.serve_elkmq01 then
+  local info = redis.pcall('HGET', key('consumer_info'), consumer)
+  if type(info) ~= 'string' or not string.find(info, '"beside_originals": true', 1, true) then
+    fail('ELKMQ_SERVES_ORIGINAL the queue serves consumers of elk-mq 0.1')
+  end
+end
 local state = turn_of(settings, consumer)
 local groups, total, next_due, more = {}, 0, nil, false
 if state == '' then

@@ -175,6 +175,25 @@ async def test_consumers_of_ours_are_refused_and_the_event_is_the_original_s(
         assert [(await knowing.receive(5)).event.action for _ in range(2)] == ["a", "b"]  # "a" is handed out twice
 
 
+@pytest.mark.parametrize("how", ["consumer", "receive", "dequeue_blocking"])
+async def test_one_that_waits_when_the_setting_comes_is_refused_too(
+    library: Any, originals: Originals, name: str, make_server: Any, how: str
+) -> None:
+    url = make_server().url  # its own, so that no other test's consumer is taken for this one
+    async with library() as lib:
+        queue, other = lib.queue(name, url), lib.queue(name, url)
+        consumer = await queue.consumer()
+        calls = {"consumer": consumer.get, "receive": queue.receive, "dequeue_blocking": queue.dequeue_blocking}
+        waiting = asyncio.ensure_future(calls[how](30))
+        await blocked(url, "xreadgroup")
+        await other.configure(serve_elkmq01=True)
+        await other.enqueue(event("a"))
+        with pytest.raises(DequeueError, match="set to serve consumers of elk-mq 0.1"):
+            await soon(waiting)
+        assert await taken_by(originals(name, url), 1) == ["a"]
+        await consumer.close()
+
+
 async def test_ours_say_that_an_original_answers_where_they_consume(
     library: Any, originals: Originals, name: str, make_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -147,6 +147,23 @@ def test_whoever_would_compete_with_them_is_refused(q: Rig):
     assert q.run(q.verbs.dequeue(beside_originals=True)).entries[0].id == id_
 
 
+def test_a_consumer_that_was_there_before_the_setting_is_refused_from_then_on(q: Rig):
+    q.open("c")
+    before = outgoing()
+    q.put(before)
+    taken = q.take("c")
+    assert bodies(taken) == [before.json]
+    q.configure(serve_elkmq01=1)
+    event = outgoing()
+    q.put(event)
+    with pytest.raises(redis.ResponseError, match="ELKMQ_SERVES_ORIGINAL"):
+        q.take("c")
+    assert served(q) == [event.json]
+    assert q.settle("c", taken) == frozenset()
+    q.configure(serve_elkmq01="")
+    assert bodies(q.take("c")) == [event.json]
+
+
 def original_answers(q: Rig, uuid_: str, response: bytes = b'{"timeout":10}') -> tuple[bytes, bytes]:
     id_ = q.client.xadd(q.keys.lane(0), {"response": response})
     return q.client.xadd(q.key("response_stream"), {uuid_: id_}), id_
