@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elkmq.cli.chaos.faults import chance, failover, network, processes, servers, times, wire
+from elkmq.cli.chaos.faults import chance, failover, network, processes, releases, servers, times, wire
 from elkmq.cli.chaos.faults.base import Fault
 
 FAULTS: dict[str, Fault] = {
@@ -13,6 +13,7 @@ FAULTS: dict[str, Fault] = {
         *servers.FAULTS,
         *failover.FAULTS,
         *times.FAULTS,
+        *releases.FAULTS,
         *wire.FAULTS,
         *chance.FAULTS,
     )

@@ -12,6 +12,7 @@ import kombu_elkmq
 from elkmq.cli.chaos.plan import KINDS, mine
 from elkmq.cli.chaos.records import ENDED, READY, RESTARTED, Recorder
 from elkmq.cli.chaos.work import begin, number_of
+from elkmq.keys import FORMAT
 
 kombu_elkmq.register()
 
@@ -51,4 +52,4 @@ def ready(**_: Any) -> None:
     """Note that the worker is at work; Celery says so again whenever it made its consumer anew."""
     global _times  # noqa: PLW0603 - a signal has no other place
     _times += 1
-    record.write(READY if _times == 1 else RESTARTED)
+    record.write(READY if _times == 1 else RESTARTED, FORMAT)

@@ -32,6 +32,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 env={**part.environment(), **(environment or {})},
+                cwd=part.release or None,  # where Python, and Celery, look for modules first
                 start_new_session=True,
             )
         reaper.watch(self.pid)

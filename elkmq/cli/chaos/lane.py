@@ -14,6 +14,9 @@ from elkmq.cli.chaos.ledger import Ledger
 from elkmq.cli.chaos.plan import KINDS, Kind, Part
 from elkmq.cli.chaos.records import now
 
+STOPPED_AFTER = 20.0
+"""Seconds within which a worker that is asked to end has to."""
+
 ATTEMPTS = 100
 """How often a process is looked at to catch it in the middle of something."""
 
@@ -74,7 +77,7 @@ class Lane:
         """Start producers that share messages and rate among them; ``messages`` 0: until they are told to end."""
         for number in range(count):
             part = replace(
-                self.part, name=f"{self.kind.name}-producer-{number + 1}", rate=rate / count, first=first + number, step=count,
+                self.part, name=f"{self.kind.name}-producer-{len(self.producers) + 1}", rate=rate / count, first=first + number, step=count,
                 count=messages // count + (number < messages % count), batch=batch,
             )  # fmt: skip
             self.producers.append(Process(part, "producer", environment))
@@ -93,9 +96,9 @@ class Lane:
                 producer.expected_end = True
                 self.silenced.append(f"{producer.name} ended with {producer.status}: {producer.last_words()[:200]}")
 
-    def kill(self, rng: random.Random, *, replaced: bool = True) -> list[int]:
-        """SIGKILL a worker, if possible in the middle of something; returns what it had in hand."""
-        worker = rng.choice(self.workers)
+    def kill(self, rng: random.Random, worker: Process | None = None, *, replaced: bool = True) -> list[int]:
+        """SIGKILL a worker (None: any), if possible in the middle of something; returns what it had in hand."""
+        worker = worker or rng.choice(self.workers)
         for _ in range(ATTEMPTS):
             worker.stop()
             self.ledger.look()
@@ -109,6 +112,13 @@ class Lane:
         held = self.ledger.held_by(worker.name)
         self._replace(worker, replaced=replaced)
         return held
+
+    def restart(self, worker: Process) -> None:
+        """Have a worker finish what it has in hand, and start another in its place."""
+        if not worker.end(STOPPED_AFTER):
+            self.incidents.append(Incident(worker.name, now()))
+            self.ended.append(f"{worker.name} did not end when it was asked to: {worker.last_words()[:200]}")
+        self._replace(worker)
 
     def _replace(self, worker: Process, *, replaced: bool = True) -> None:
         self.workers.remove(worker)

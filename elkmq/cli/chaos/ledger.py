@@ -60,8 +60,8 @@ class Ledger:
         """Publishes that raised."""
         self.restarted: Counter[str] = Counter()
         """Consumers made anew, by worker."""
-        self.ready: set[str] = set()
-        """Workers that are at work."""
+        self.ready: dict[str, int] = {}
+        """Processes that are at work -> the format that a worker's release writes."""
         self.in_hand: dict[tuple[str, int, int], int] = {}
         """(worker, pid, slot) -> the message that it began with and did not end."""
         self.last_begun: dict[str, float] = {}
@@ -98,7 +98,7 @@ class Ledger:
         elif what == GIVEN_UP:
             self.given_up.add(number)
         elif what == READY:
-            self.ready.add(source.worker)
+            self.ready[source.worker] = number
         elif what == RESTARTED:
             self.restarted[source.worker] += 1
 

@@ -78,6 +78,8 @@ class Part:
     """A producer asks the server, with WAIT, whether a replica has a message before it counts as sent."""
     options: dict[str, object] = field(default_factory=dict)
     """Further transport options."""
+    release: str = ""
+    """The folder of the release that it runs; empty: this one."""
 
     def environment(self) -> dict[str, str]:
         """For a process that is to play it."""

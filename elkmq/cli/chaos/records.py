@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 READY = "R"
-"""The process is at work."""
+"""The process is at work; of a worker, with the format that its release writes."""
 SENT = "S"
 """The publish of a message returned."""
 FAILED = "F"

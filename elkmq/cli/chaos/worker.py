@@ -18,6 +18,7 @@ from elkmq.cli.chaos.plan import Part, mine
 from elkmq.cli.chaos.records import ENDED, READY, REFUSED, RESTARTED, Recorder
 from elkmq.cli.chaos.work import begin, number_of, with_kombu
 from elkmq.errors import EventQueueError, LeaseLost
+from elkmq.keys import FORMAT
 from elkmq.options import Options
 
 PAUSE = 0.1
@@ -54,7 +55,7 @@ def consume(part: Part, record: Recorder) -> None:
             try:
                 with queue.consumer(prefetch=part.prefetch) as consumer:
                     consumers[:] = [consumer]
-                    record.write(READY)
+                    record.write(READY, FORMAT)
                     for delivery in () if over.is_set() else consumer:
                         body = delivery.event.payload or ""
                         if seconds := begin(part, record, body):
@@ -101,7 +102,7 @@ def consume_in_asyncio(part: Part, record: Recorder) -> None:
                 try:
                     async with await queue.consumer(prefetch=part.prefetch) as consumer:
                         consumers[:] = [consumer]
-                        record.write(READY)
+                        record.write(READY, FORMAT)
                         if not over.is_set():
                             await asyncio.gather(*(work(consumer, slot) for slot in range(2)))
                 except EventQueueError as error:
@@ -128,7 +129,7 @@ def consume_with_kombu(part: Part, record: Recorder) -> None:
             queue = kombu.Queue(part.queue, durable=True)
             channel.basic_qos(0, part.prefetch, False)
             self.times += 1
-            record.write(READY if self.times == 1 else RESTARTED)
+            record.write(READY if self.times == 1 else RESTARTED, FORMAT)
             return [consumer([queue], callbacks=[self.handle], accept=["json"])]
 
         def handle(self, body: Any, message: Any) -> None:
