@@ -20,13 +20,18 @@ from elkmq import EventQueue, EventQueueError, RequestFailed, TimeoutExpired
 
 
 def main(given: list[str]) -> int:
-    if not given or given[0] == "--help":
+    if not 1 <= len(given) <= 4 or given[0] == "--help":
         print("usage: call_a_celery_task.py TASK [ARGUMENTS [SECONDS [QUEUE]]]", file=sys.stderr)
         return 64
     task, arguments, seconds, name = given + ["[]", "10", "celery"][len(given) - 1 :]
+    if not seconds.isdecimal() or not 1 <= int(seconds) <= 65535:
+        print("SECONDS is a whole number from 1 to 65535", file=sys.stderr)
+        return 64
+    timeout = int(seconds)
     try:
-        with EventQueue(name, os.environ.get("ELKMQ_URL", "redis://127.0.0.1")) as queue:
-            payload = queue.call(task, arguments, timeout=float(seconds))
+        # ``retry_for``: nor does it look for a server that is away for any longer.
+        with EventQueue(name, os.environ.get("ELKMQ_URL", "redis://127.0.0.1"), retry_for=timeout) as queue:
+            payload = queue.call(task, arguments, timeout=timeout)
     except RequestFailed as error:
         print(f"{task} failed: {error}", file=sys.stderr)
         return 1

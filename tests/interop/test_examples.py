@@ -24,6 +24,9 @@ CALLS = [
     (["shop.slow", "[30]", "1"], 2, "did not answer within 1 s"),
     (["shop.add", "[1, 1]"], 0, "2"),  # the slow one was stopped by its limit; the worker goes on
     (["shop.add", "[1, 1]", "1", "nobody-there"], 2, "did not answer within 1 s"),
+    (["shop.add", "[1, 1]", "soon"], 64, "SECONDS is a whole number"),
+    (["shop.add", "[1, 1]", "0"], 64, "SECONDS is a whole number"),
+    (["shop.add", "[1, 1]", "1", "celery", "more"], 64, "usage:"),
     (["--help"], 64, "usage:"),
 ]
 

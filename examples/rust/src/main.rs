@@ -44,7 +44,7 @@ fn call(queue: &mut EventQueue, task: &str, arguments: &str, seconds: u16) -> Re
 
 fn main() {
     let given: Vec<String> = env::args().skip(1).collect();
-    if given.is_empty() || given[0] == "--help" {
+    if given.is_empty() || given.len() > 4 || given[0] == "--help" {
         eprintln!("usage: call-a-celery-task TASK [ARGUMENTS [SECONDS [QUEUE]]]");
         exit(64);
     }
