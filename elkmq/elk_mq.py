@@ -5,7 +5,8 @@ the original's text (``EmptyQueue``, ``TimeoutExpired``, ``ConnectionError("…"
 `TypeError`. Each of these errors is one of `elkmq.errors` as well.
 
 What differs, for the better: connections are kept, a wait is no poll and lets other threads run, and nothing the original
-panics over (`SystemError`: a timeout of 0, a malformed url) is worse than a `RuntimeError`. Names of queues are checked.
+panics over (`SystemError`: a timeout of 0, a malformed url) is worse than a `RuntimeError`. A request
+whose time is over is not handed out. Names of queues are checked.
 """
 
 from __future__ import annotations
