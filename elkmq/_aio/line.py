@@ -23,7 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from elkmq._core.call import Script
 from elkmq._core.fork import disarm, forget_in_child
 from elkmq._core.recovery import MAX_SENDINGS, Backoff, Failure, hopeless, judge
-from elkmq._core.sending import Sending, call_back, closed, load, loaded, log, pack, read, refusal, surrender
+from elkmq._core.sending import Sending, call_back, closed, load, loaded, log, pack, read, refusal, say_reach, surrender
 from elkmq._endpoint import Endpoint, Raw
 from elkmq.errors import EventQueueError
 
@@ -53,6 +53,7 @@ class Line:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._raw: Raw = None
         self._was_connected = False
+        self._unreached = False
         self._transport: Any = None
         self._fileno = -1
         self._reader: asyncio.Task[None] | None = None
@@ -164,6 +165,8 @@ class Line:
                     sending = self._sent.popleft()
                     self._progress = asyncio.get_running_loop().time()
                     self._backoff.reset()
+                    if self._unreached:
+                        self._say(None)
                     self._settle(sending, read(sending.call, reply))
                     if self._stale is not None and not self._sent:
                         raise self._stale
@@ -181,6 +184,7 @@ class Line:
         script = sending.call.script
         if failure is Failure.NOT_NOW:
             self._stale = error
+            self._say(error)
             self._again.append(sending)
         elif failure is Failure.NO_SCRIPT and script is not None and sending.sendings < MAX_SENDINGS:
             if self._load_refused is not None:
@@ -281,6 +285,8 @@ class Line:
                     self._not_before = loop.time() + self._backoff.delay()
                     if hopeless(error):
                         self._give_up(error)
+                    else:
+                        self._say(error)
         finally:
             self._mender = None
         if self._raw is not None:
@@ -339,6 +345,13 @@ class Line:
         self._queue.clear()
         for sending in waiting:
             self._settle(sending, self._surrender(sending))
+
+    def _say(self, error: Exception | None) -> None:
+        """Log that the server is out of reach, once per outage; None: it is not any more."""
+        patience = self.endpoint.options.retry_for  # what callers have; a heartbeat has less
+        if self._unreached == (error is None) and patience:
+            self._unreached = error is not None
+            say_reach(error, self.endpoint.describe(), patience)
 
     def _surrender(self, sending: Sending[Any]) -> EventQueueError:
         # What broke it is the closing, then, however it looked to whoever was reading.

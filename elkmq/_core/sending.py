@@ -92,6 +92,19 @@ def _ours(error: Exception, server: str, doing: str, fate: str, *, maybe_ran: bo
     return ours
 
 
+UNREACHED = "%s; it is tried for up to %g s"
+REACHED = "%s is there again"
+
+
+def say_reach(error: Exception | None, server: str, retry_for: float) -> None:
+    """Log that calls wait for a server, or (None) no longer do. No warning: whether it matters, the calls' outcomes tell."""
+    if error is None:
+        log.info(REACHED, server, extra={"server": server})
+        return
+    ours = translate(error, server=server, doing="connect", fate="", maybe_ran=False)
+    log.info(UNREACHED, str(ours).partition(";")[0], retry_for, extra={"server": server})
+
+
 def pack(sendings: Iterable[Sending[Any]]) -> bytes:
     """The calls as one piece of bytes."""
     return b"".join([sending.packed for sending in sendings])

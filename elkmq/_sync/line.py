@@ -33,7 +33,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from elkmq._core.call import Script
 from elkmq._core.fork import disarm, forget_in_child
 from elkmq._core.recovery import FROM_BELOW, MAX_SENDINGS, Backoff, Failure, hopeless, judge
-from elkmq._core.sending import Sending, call_back, closed, load, loaded, log, pack, read, refusal, surrender
+from elkmq._core.sending import Sending, call_back, closed, load, loaded, log, pack, read, refusal, say_reach, surrender
 from elkmq._endpoint import Endpoint, Raw
 from elkmq.errors import EventQueueError
 
@@ -69,6 +69,7 @@ class Line:
         self._raw: Raw = None
         self._fileno = -1
         self._was_connected = False
+        self._unreached = False
         self._sent: deque[Sending[Any]] = deque()
         self._at_server: set[str] = set()  # scripts that ran on this connection
         self._again: deque[Sending[Any]] = deque()
@@ -173,6 +174,8 @@ class Line:
             self._sent.popleft()
             self._progress = time.monotonic()
             self._backoff.reset()
+            if self._unreached:
+                self._say(None)
 
     def _readable(self) -> bool:
         """Whether a reply is there; False, too, when the connection turns out to be broken."""
@@ -194,6 +197,7 @@ class Line:
             return
         if failure is Failure.NOT_NOW:
             self._stale = self._error = error
+            self._say(error)
             self._again.append(sending)
         elif failure is Failure.NO_SCRIPT and script is not None and sending.sendings < MAX_SENDINGS:
             if self._load_refused is None:
@@ -279,6 +283,8 @@ class Line:
                 self._not_before = time.monotonic() + self._backoff.delay()
                 if hopeless(error):
                     self._give_up(error)
+                else:
+                    self._say(error)
                 if not patient:
                     return
             else:
@@ -336,6 +342,13 @@ class Line:
             if not (sending.answered or sending.abandoned):
                 self._settle(sending, self._surrender(sending))
         self._again.clear()
+
+    def _say(self, error: Exception | None) -> None:
+        """Log that the server is out of reach, once per outage; None: it is not any more."""
+        patience = self.endpoint.options.retry_for  # what callers have; a heartbeat has less
+        if self._unreached == (error is None) and patience:
+            self._unreached = error is not None
+            say_reach(error, self.endpoint.describe(), patience)
 
     def _surrender(self, sending: Sending[Any]) -> EventQueueError:
         # What broke it is the closing, then, however it looked to whoever was reading.

@@ -9,6 +9,7 @@ import sys
 import click
 
 from elkmq import EventQueueError, __version__
+from elkmq._core import sending
 from elkmq.cli.chaos import chaos
 from elkmq.cli.common import Group, examples
 from elkmq.cli.dead import dead
@@ -82,10 +83,12 @@ def _set_up() -> None:
             stream.reconfigure(errors="backslashreplace")  # an odd locale is no reason to fail
     handler = logging.StreamHandler()
     handler.setFormatter(_Brief("elkmq: %(message)s"))
+    handler.addFilter(_Outages())
     logger = logging.getLogger("elkmq")
     if not logger.handlers:
         logger.addHandler(handler)
         logger.propagate = False
+        sending.log.setLevel(logging.INFO)  # who waits for a server wants to know
 
 
 class _Brief(logging.Formatter):
@@ -93,6 +96,25 @@ class _Brief(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return self.formatMessage(_with_message(record))
+
+
+class _Outages(logging.Filter):
+    """Lets what is said about a server that is out of reach pass once per outage, however many connections say it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._down: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is news."""
+        if record.msg not in (sending.UNREACHED, sending.REACHED):
+            return True
+        server: str = record.__dict__["server"]
+        down = record.msg == sending.UNREACHED
+        if down == (server in self._down):
+            return False
+        (self._down.add if down else self._down.discard)(server)
+        return True
 
 
 def _with_message(record: logging.LogRecord) -> logging.LogRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 
@@ -56,6 +57,41 @@ def test_a_server_that_is_not_there(name):
     said = one_sentence(elkmq("stats", name, url=url, status=1))
     assert "cannot be reached" in said
     assert "SECRET" not in said
+
+
+@pytest.mark.parametrize(
+    "command", [("stats", "{}"), ("enqueue", "{}", "a"), ("request", "{}", "a"), ("listen", "{}", "--timeout", "0"), ("stats",)],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_waits_for_a_server_says_so_and_goes_on(make_program, make_server, name, command):
+    server = make_server()
+    server.stop()
+    env = {"ELKMQ_URL": server.url.replace("redis://", "redis://user:SECRET@", 1)}
+    program = make_program(command=[*ELKMQ, *(word.format(name) for word in command)], env=env, merge=True)
+    said = program.wait_for("cannot be reached")
+    assert (
+        said
+        == f"elkmq: could not connect: 127.0.0.1:{server.port}/0 cannot be reached: Connection refused; it is tried for up to 30 s"
+    )
+    assert program.process.poll() is None
+    program.process.send_signal(signal.SIGINT)
+    program.wait(status=None)
+    assert sum("cannot be reached" in line for line in program.lines) == 1
+    assert "SECRET" not in "".join(program.lines)
+
+
+def test_who_listens_is_told_once_of_each_outage_and_of_its_end(make_program, make_server, name):
+    server = make_server()
+    program = make_program(command=[*ELKMQ, "listen", name, "--url", server.url], merge=True)
+    for payload in ("first", "second"):
+        elkmq("enqueue", name, "a", payload, url=server.url)
+        program.wait_for(payload)
+        since = len(program.lines)
+        server.stop()
+        program.wait_for("cannot be reached", since=since)
+        server.start()
+        program.wait_for("is there again", since=since)
+        assert sum("cannot be reached" in line for line in program.lines[since:]) == 1
 
 
 def test_a_wrong_password(make_server, name):
