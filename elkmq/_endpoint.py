@@ -11,6 +11,7 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 from redis import connection as sync_connections
@@ -59,6 +60,15 @@ class Endpoint:
         """
         parsed = parse_url(url)
         return cls(parsed, ConnectOptions.read(parsed, options))
+
+    def hurried(self, seconds: float) -> Endpoint:
+        """The same server, for whom connecting and answers may take so many seconds at most."""
+        options = replace(
+            self.options,
+            socket_timeout=min(self.options.socket_timeout, seconds),
+            socket_connect_timeout=min(self.options.socket_connect_timeout, seconds),
+        )
+        return Endpoint(self.url, options)
 
     def describe(self) -> str:
         """The server in words, for messages and logs: ``127.0.0.1:6379/0``. Shows no user and no password."""

@@ -170,7 +170,7 @@ class Consumer:
             self._room.raise_()
             self._waiter.cancel()
             if self.state.registered:
-                await self._leave(self.state.name)
+                await self._leave(self.state.name, self._session.closing_until or now() + LAST_PATIENCE)
         finally:
             await self._relay.close()
             await self._waiter.close()
@@ -178,12 +178,17 @@ class Consumer:
             if self._tidying is not None:
                 await self._tidying.stop()
 
-    async def _leave(self, name: str) -> None:
-        patience, self._channel._retry_for = self._channel._retry_for, LAST_PATIENCE
+    async def _leave(self, name: str, until: float | None = None) -> None:
+        """Hand back what is held and unregister; with ``until``, for the last time, and with patience until then."""
+        channel = self._channel
+        patience, channel._retry_for = channel._retry_for, LAST_PATIENCE
         try:
-            await self._channel.flush()
-            while await self._channel.run(self.verbs.leave(name)):
-                pass
+            more = 1
+            while more:
+                if until is not None:
+                    channel.give_up_after(max(0.0, until - now()))
+                await channel.flush()
+                more = await channel.run(self.verbs.leave(name))
         except EventQueueError as error:
             log.warning(
                 "could not hand back deliveries of %s; they come back when the lease is over: %s",
@@ -191,7 +196,7 @@ class Consumer:
                 error,
             )
         finally:
-            self._channel._retry_for = patience
+            channel._retry_for = patience
 
     async def __aenter__(self) -> Consumer:
         return self

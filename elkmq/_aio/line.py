@@ -323,6 +323,21 @@ class Line:
         if self._raw is not raw:
             raise RedisConnectionError("the connection broke again") from self._error
 
+    def give_up_after(self, seconds: float) -> None:
+        """Repeat no call for longer than so many seconds from now, not even those under way, for the channel's last ones."""
+        self._retry_for = min(self._retry_for, seconds)
+        self._timeout = min(self._timeout, max(seconds, 0.1))
+        self.endpoint = self.endpoint.hurried(self._timeout)
+        if self._loop is None:
+            return
+        until = self._loop.time() + seconds
+        for sending in (*self._sent, *self._again, *self._queue):
+            if sending.give_up_at is not None:
+                sending.give_up_at = min(sending.give_up_at, until)
+        if self._watch is not None and self._sent:
+            self._watch.cancel()
+            self._watch = self._loop.call_later(self._timeout, self._look_at_the_clock)
+
     def _retire(self, now: float) -> bool:
         """Give up calls whose time to be repeated is over; return whether any is left."""
         for calls in (self._again, self._queue):

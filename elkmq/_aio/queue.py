@@ -15,8 +15,10 @@ from elkmq._aio.delivery import Delivery, ack_many
 from elkmq._aio.dequeuing import Dequeuing
 from elkmq._aio.requests import Requests
 from elkmq._aio.session import Session
+from elkmq._core.clock import now
 from elkmq._core.entry import Receipt
 from elkmq._core.outgoing import Send, batches, checked, outgoing, parcels, plain
+from elkmq._core.sending import LAST_PATIENCE
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq.errors import EmptyQueue, InvalidOption, RequestFailed
 from elkmq.event import MAX_TIMEOUT, ServiceEvent, TimestampedEvent
@@ -249,9 +251,12 @@ class EventQueue(Administration):
     async def close(self) -> None:
         """Close its consumers, hand back what was received and not settled, hang up.
 
+        Where the server cannot be reached, this takes about 2 seconds (``socket_timeout`` more where it hangs); deliveries then
+        come back when their lease is over.
         The embedded server stops with its last user.
         """
         self._closed = True
+        self._session.closing_until = now() + LAST_PATIENCE
         self._receivers.clear()
         try:
             for consumer in list(self._consumers):

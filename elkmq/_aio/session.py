@@ -44,6 +44,8 @@ class Session:
         self._joined = self._looked = False
         self._attendant: Attendant | None = None
         self._warned = False
+        self.closing_until: float | None = None
+        """Until when those that are closed with the queue try to reach the server (`elkmq._core.clock`)."""
         forget_in_child(self)
 
     def forget_parent(self) -> None:

@@ -15,8 +15,8 @@ Done = Callable[[Any], None]
 
 log = logging.getLogger("elkmq.link")
 
-LAST_PATIENCE = 5.0
-"""Seconds that whoever closes something tries to reach a server for."""
+LAST_PATIENCE = 2.0
+"""Seconds that whoever closes something tries to reach a server for, all in all: what it cannot be told the lease settles."""
 
 NOT_SENT = "nothing was sent"
 REFUSED = "the server did not carry it out"

@@ -171,7 +171,7 @@ class Consumer:
             self._room.raise_()
             self._waiter.cancel()
             if self.state.registered:
-                self._leave(self.state.name)
+                self._leave(self.state.name, self._session.closing_until or now() + LAST_PATIENCE)
         finally:
             self._relay.close()
             self._waiter.close()
@@ -179,12 +179,17 @@ class Consumer:
             if self._tidying is not None:
                 self._tidying.stop()
 
-    def _leave(self, name: str) -> None:
-        patience, self._channel._retry_for = self._channel._retry_for, LAST_PATIENCE
+    def _leave(self, name: str, until: float | None = None) -> None:
+        """Hand back what is held and unregister; with ``until``, for the last time, and with patience until then."""
+        channel = self._channel
+        patience, channel._retry_for = channel._retry_for, LAST_PATIENCE
         try:
-            self._channel.flush()
-            while self._channel.run(self.verbs.leave(name)):
-                pass
+            more = 1
+            while more:
+                if until is not None:
+                    channel.give_up_after(max(0.0, until - now()))
+                channel.flush()
+                more = channel.run(self.verbs.leave(name))
         except EventQueueError as error:
             log.warning(
                 "could not hand back deliveries of %s; they come back when the lease is over: %s",
@@ -192,7 +197,7 @@ class Consumer:
                 error,
             )
         finally:
-            self._channel._retry_for = patience
+            channel._retry_for = patience
 
     def __enter__(self) -> Consumer:
         return self

@@ -26,6 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -319,6 +320,24 @@ class Line:
         if self._held:
             self._again = deque(dict.fromkeys((*self._held, *self._again)))
             self._held = deque()
+
+    def give_up_after(self, seconds: float) -> None:
+        """Repeat no call for longer than so many seconds from now, not even those under way, for the channel's last ones.
+
+        Takes no lock: it may be another thread's call that is under way.
+        """
+        self._retry_for = min(self._retry_for, seconds)
+        self._timeout = min(self._timeout, max(seconds, 0.1))
+        self.endpoint = self.endpoint.hurried(self._timeout)
+        until = time.monotonic() + seconds
+        for sending in (*self._sent, *self._again):
+            if sending.give_up_at is not None:
+                sending.give_up_at = min(sending.give_up_at, until)
+        if (raw := self._raw) is not None and (sock := raw._sock) is not None:
+            with suppress(OSError):
+                sock.settimeout(self._timeout)
+        with suppress(RuntimeError):  # nobody waits, and it was released already
+            self._wake.release()
 
     def _retire(self) -> bool:
         """Give up calls whose time to be repeated is over; return whether any is left."""

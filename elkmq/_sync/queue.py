@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from elkmq._core.clock import now
 from elkmq._core.entry import Receipt
 from elkmq._core.outgoing import Send, batches, checked, outgoing, parcels, plain
+from elkmq._core.sending import LAST_PATIENCE
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq._sync._concurrency import home
 from elkmq._sync.admin import Administration
@@ -250,9 +252,12 @@ class EventQueue(Administration):
     def close(self) -> None:
         """Close its consumers, hand back what was received and not settled, hang up.
 
+        Where the server cannot be reached, this takes about 2 seconds (``socket_timeout`` more where it hangs); deliveries then
+        come back when their lease is over.
         The embedded server stops with its last user.
         """
         self._closed = True
+        self._session.closing_until = now() + LAST_PATIENCE
         self._receivers.clear()
         try:
             for consumer in list(self._consumers):

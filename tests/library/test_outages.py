@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from elkmq import EmptyQueue, Options, ServerConnectionError
+from elkmq import EmptyQueue, Options, QueueClosed, ServerConnectionError
 from tests.library.helpers import drain, event, fill, soon, until
 from tests.waiting import eventually, eventually_async
 
@@ -249,3 +249,28 @@ async def test_closing_while_the_server_is_away_does_not_take_for_ever(library, 
         await asyncio.to_thread(server.stop)
         await soon(queue.close(), 15)
     assert "come back when the lease is over" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["stop", "pause"])
+async def test_closing_does_not_wait_for_a_server_that_is_gone(library, make_server, name, fault):
+    server = make_server()
+    async with library() as lib:
+        queue = lib.queue(name, server.url, retry_for=600)
+        consumers = [await queue.consumer(prefetch=1) for _ in range(4)]
+        under_way = []
+        for consumer in consumers:
+            await queue.enqueue(event())
+            under_way.append(await consumer.get(5))
+        getattr(server, fault)()
+        tasks = [asyncio.ensure_future(delivery.ack()) for delivery in under_way]
+        for consumer in consumers:
+            await eventually_async(lambda consumer=consumer: _is_positive(consumer._channel.outstanding))
+        await soon(queue.close(), 60)
+        for outcome in await soon(asyncio.gather(*tasks, return_exceptions=True), 60):
+            assert isinstance(outcome, ServerConnectionError | QueueClosed)
+        if fault == "pause":
+            server.resume()
+
+
+async def _is_positive(number):
+    return number > 0
