@@ -154,7 +154,7 @@ class Channel(Topology):
             try:
                 message = messages.message_of(reader, entry, self, tag, None)
             except messages.UNREADABLE as error:
-                session.deliveries.reject(reader, delivered, "unreadable", str(error))
+                session.deliveries.unreadable(reader, entry, error)
                 continue
             if no_ack:
                 session.deliveries.settle(reader, delivered)

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ from elkmq._core import clock
 from elkmq._core.call import Call
 from elkmq._core.entry import Entry, unknown_format
 from elkmq._core.verbs import Delivered
-from elkmq.errors import ServerConnectionError
+from elkmq.errors import EventQueueError, ServerConnectionError
+from elkmq.event import ServiceEvent
 from kombu_elkmq import message as messages
+from kombu_elkmq import responses
 from kombu_elkmq.reader import Reader, Subscription
 
 if TYPE_CHECKING:
@@ -117,7 +120,7 @@ class Deliveries:
                     self._session.post(call, lambda outcome: _answered(reader, [delivered], outcome))
                 return
             log.warning("an entry of %s is no message and went to its dead letters: %s", reader.queue, error)
-            self.reject(reader, delivered, "unreadable", str(error))
+            self.unreadable(reader, entry, error)
             return
         if subscription.no_ack:
             self.settle(reader, delivered)
@@ -207,6 +210,16 @@ class Deliveries:
                 self._session.relay.look(reader)
 
         self._tell(reader, [delivered], reader.verbs.reject(self._session.name, [delivered], reason, error), done)
+
+    def unreadable(self, reader: Reader, entry: Entry, error: Exception) -> None:
+        """Reject what is no message; who sent it as a plain event may await a response, and gets that of a failure."""
+        self.reject(reader, (entry.lane, entry.id), "unreadable", str(error))
+        if b"event" not in entry.fields or b"kombu" in entry.fields:
+            return
+        with suppress(EventQueueError):  # no event either
+            event = ServiceEvent.from_json(entry.fields[b"event"])
+            known = (event.timeout, str(event.uuid))
+            responses.refused(self._session, reader.queue, known, error, entry.timestamp)
 
     def requeue(self, reader: Reader, delivered: list[Delivered], *, failed: bool, seen: bool = True) -> None:
         """Send back, to be handed out again before new work."""

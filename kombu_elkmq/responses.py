@@ -2,18 +2,21 @@
 
 The event's sender awaits it with `kombu_elkmq.tasks.call`, `EventQueue.await_response`, or the original's in Rust. It is sent
 where the task ran, in a pool process too, as soon as Celery says how it ended; a task that is tried again is not answered
-yet. A task with ``acks_late`` is answered and acknowledged in one step, so neither can be without the other.
+yet. Whoever called a task that the worker does not know, or in a way that cannot be read, is told so at once. A task with ``acks_late`` is answered and acknowledged in one step, so neither can be without the other.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from elkmq.event import ServiceEvent
 from kombu_elkmq.events import ASKED, DELIVERY, IS_EVENT
+
+if TYPE_CHECKING:
+    from kombu_elkmq.session import Session
 
 log = logging.getLogger("kombu_elkmq")
 
@@ -30,6 +33,7 @@ def answer_events() -> None:
 
     signals.task_success.connect(_succeeded, weak=False)
     signals.task_failure.connect(_failed, weak=False)
+    signals.task_unknown.connect(_unknown, weak=False)
 
 
 def _succeeded(sender: Any = None, result: Any = None, **_: Any) -> None:
@@ -82,6 +86,34 @@ def _respond(task: Any, action: str, payload: str, *, late: bool) -> None:
             session.run(session.verbs(queue).respond(request.id, timeout, response, header(request, ASKED)))
     except Exception:
         log.exception("the result of task %s could not be sent as a response; its requester waits in vain", task.name)
+
+
+def _unknown(message: Any = None, **_: Any) -> None:
+    timeout = message.headers.get(IS_EVENT)
+    if timeout:
+        queue, event = message.delivery_info["routing_key"], (int(timeout), message.headers["id"])
+        error = LookupError(f"the worker of {queue!r} knows no task of this name")
+        refused(message.channel.session, queue, event, error, message.headers.get(ASKED))
+
+
+def refused(session: Session, queue: str, event: tuple[int, str], error: Exception, asked: int | None) -> None:
+    """Answer an event, known by its timeout and uuid, that no task runs for, and go on.
+
+    :param asked: the server's milliseconds at which it was accepted
+    """
+    from elkmq._core.serving import FAILURE, failure
+
+    try:
+        timeout, uuid = event
+        response = ServiceEvent(timeout, FAILURE, failure(error), uuid=UUID(uuid))
+        session.post(session.verbs(queue).respond(str(response.uuid), timeout, response.to_json(), asked), _sent)
+    except Exception:
+        log.exception("a caller of %s could not be told that its call was refused; it waits in vain", queue)
+
+
+def _sent(outcome: Any) -> None:
+    if isinstance(outcome, Exception):
+        log.error("a caller could not be told that its call was refused; it waits in vain: %s", outcome)
 
 
 def header(request: Any, name: str) -> Any:
