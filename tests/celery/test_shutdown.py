@@ -79,7 +79,7 @@ def test_sigterm_as_sigquit(make_site: Callable[..., Site]) -> None:
 def test_ctrl_c_twice(make_site: Callable[..., Site]) -> None:
     site, one = two_workers(make_site)
     one.signal(signal.SIGINT)
-    one.wait_for("will initiate cold shutdown")
+    one.wait_for("Warm shutdown")  # not the line before it, "… will initiate cold shutdown": that is not so yet
     one.signal(signal.SIGINT)
     site.wait_for("start held", 2)
     (site.folder / "gate").touch()

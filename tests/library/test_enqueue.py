@@ -139,7 +139,8 @@ async def test_an_event_that_expires_in_a_consumers_buffer_is_not_handed_out(lib
         await queue.enqueue(event(payload="2"), ttl=0.2)
         await queue.enqueue(event(payload="3"))
         async with await queue.consumer() as consumer:
-            assert (await consumer.get(5)).event.payload == "1"  # all are taken with it
+            held = await consumer.get(5)  # all are taken with it; dropped, it would go back
+            assert held.event.payload == "1"
             assert (await queue.stats()).in_flight == 3
             await asyncio.sleep(0.25)
             assert (await consumer.get(5)).event.payload == "3"
