@@ -63,10 +63,11 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_stopped_worker_starts_nothing_that_it_had_buffered(make_site: Callable[..., Site]) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_stopped_worker_starts_nothing_that_it_had_buffered(make_site: Callable[..., Site], pool: str) -> None:
     site = late(make_site, worker_prefetch_multiplier=10)
     gate = site.folder / "gate"
-    one = site.worker("-n", "one@here", concurrency=1)
+    one = site.worker("-n", "one@here", pool=pool, concurrency=1)
     site.call("hold", "held", str(gate))
     site.wait_for("start held")
     for n in range(5):
@@ -75,14 +76,18 @@ def test_a_stopped_worker_starts_nothing_that_it_had_buffered(make_site: Callabl
     eventually(
         lambda: client.xpending("celery(event_stream)", "elkmq")["pending"] == 6, why="the worker to have all six"
     )
+    eventually(lambda: sum(" received" in line for line in one.lines) == 6, why="Celery to have all six")
     one.pause()
-    site.worker("-n", "two@here", concurrency=1)
-    gate.touch()  # the pool process of the stopped worker ends its task meanwhile
+    site.worker("-n", "two@here", pool=pool, concurrency=1)
+    gate.touch()  # a pool process of the stopped worker ends its task meanwhile
     for n in range(5):
         site.wait_for(f"done m{n}")
-    site.wait_for("done held", 2)
+    site.wait_for("done held", 2 if pool == "prefork" else 1)
     one.resume()
     one.wait_for("Connection to broker lost", timeout=15)
+    if pool == "threads":  # the pool was handed all of it before, and comes to it now
+        site.wait_for("done held", 2)
+        eventually(lambda: sum("was not started" in line for line in one.lines) == 5, why="the pool to be through")
     assert site.call("add", 1, 1).get(timeout=20) == 2
     counts = started(site)
     assert all(counts[f"m{n}"] == 1 for n in range(5)), counts
