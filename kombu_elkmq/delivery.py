@@ -1,8 +1,8 @@
 """From the buffer to the application and back: deliveries, acknowledgements, rejects.
 
 An acknowledgement is written to the socket at once, before the next message's callback starts, and nobody waits for its
-reply. On an event loop those of one pass go together, before the loop waits for anything again: until then nothing else
-has started.
+reply. On an event loop those of one pass go together, before the loop waits for anything again; a callback that takes
+long ends its pass.
 """
 
 from __future__ import annotations
@@ -200,6 +200,7 @@ class Deliveries:
             then(outcome)
 
         self._session.post(call, done, hurry=hurry, gather=not hurry)
+        self._session.wake_other()
 
     def reject(self, reader: Reader, delivered: Delivered, reason: str = "rejected", error: str = "") -> None:
         """Give up: into the dead letters, or on to the dead letter exchange."""

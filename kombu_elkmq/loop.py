@@ -23,6 +23,9 @@ log = logging.getLogger("kombu_elkmq")
 PER_PASS = 50
 """Messages handed out before the loop may see to timers and results again."""
 
+PASS = 0.002
+"""Seconds after which it may, too: what a callback that took long acknowledged is told before the next one starts."""
+
 TICK = 1.0
 """Seconds between looks at connections that say nothing."""
 
@@ -141,7 +144,13 @@ class Loop:
         session.read(fd)
         session.pump.run(read=False)
         session.relay.run()
-        for _ in range(PER_PASS):
-            if hub._ready or not session.deliveries.deliver_one():
-                break
-        session.push()
+        until = clock.now() + PASS
+        try:
+            for _ in range(PER_PASS):
+                if hub._ready or not session.deliveries.deliver_one() or clock.now() > until:
+                    break
+        except BaseException:
+            session.deliveries.flush()  # what callbacks before this one acknowledged: no pass may follow
+            raise
+        finally:
+            session.push()

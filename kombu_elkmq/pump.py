@@ -132,6 +132,7 @@ class Pump:
         :param read: look for replies; False: whoever watches the connections says when there are any
         """
         session = self._session
+        self.put_off = math.inf  # whatever follows: a time that is over would wake an event loop again and again
         if self._mender is not None or session.taker is None or session.waiter is None:
             return
         if read:
@@ -151,7 +152,6 @@ class Pump:
             self._start_recovery(now)
         if self._recovering:
             return
-        self.put_off = math.inf
         hungry = [reader for reader in session.readers.values() if reader.hungry and reader.subscriptions]
         for reader in hungry:
             self._maybe_take(reader, now, len(hungry))

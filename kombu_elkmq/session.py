@@ -243,6 +243,11 @@ class Session(Upkeep):
             wait_readable(fds, left)
             self.awake()
 
+    def wake_other(self) -> None:
+        """End the waiting of the thread that hands out, if this is another one: it made room, or there is an answer to read."""
+        if threading.get_ident() not in (self.corked_by, self._draining):
+            self.wake()
+
     def join(self, loop: Loop) -> None:
         """An event loop hands out from now on."""
         self.leave_loop()

@@ -1,0 +1,136 @@
+"""Consumers on Kombu's event loop, as a Celery worker has them: what a pass leaves behind, and what wakes the loop."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from kombu import Connection
+from kombu.asynchronous import Hub
+
+from elkmq._core import clock
+from tests.kombu.conftest import Inbox
+from tests.kombu.test_transport import queue_of
+from tests.proxy import Proxy
+from tests.servers import Server
+from tests.waiting import eventually
+
+
+class Passes:
+    """An event loop, driven pass by pass."""
+
+    def __init__(self, closing: ExitStack) -> None:
+        self.hub = Hub()
+        self.count = 0
+        closing.callback(self.hub.close)
+        self._passes = self.hub.create_loop()
+
+    def join(self, connection: Connection) -> None:
+        """Have the loop serve a connection."""
+        connection.transport.register_with_event_loop(connection.connection, self.hub)
+
+    def one(self) -> None:
+        """One pass."""
+        next(self._passes)
+        self.count += 1
+
+    def until(self, happened: Callable[[], bool], why: str) -> None:
+        """Passes until something is so."""
+
+        deadline = time.monotonic() + 20
+        while not happened():
+            assert time.monotonic() < deadline, f"waited in vain for {why}"
+            self.one()
+
+
+@pytest.fixture
+def loop(closing: ExitStack) -> Passes:
+    """An event loop."""
+    return Passes(closing)
+
+
+def pending(server: Server, queue: str) -> int:
+    """How many entries of a queue are at the server, ready or handed out."""
+    return int(server.client().xlen(f"{queue}(event_stream)"))
+
+
+def test_acknowledged_before_the_next_long_callback_starts(
+    loop: Passes, connection: Connection, fast_server: Server, name: str
+) -> None:
+    """Killed in its third callback, a program has two messages behind it, not none."""
+    inbox = Inbox(connection, queue_of(name), prefetch=20)
+    for n in range(6):
+        connection.Producer().publish(n, routing_key=name)
+    left: list[int] = []
+
+    def work(body: Any, message: Any) -> None:
+        left.append(pending(fast_server, name))
+        message.ack()
+        threading.Event().wait(0.02)
+
+    inbox.consumer.callbacks[:] = [work]
+    loop.join(connection)
+    loop.until(lambda: len(left) == 6, "six callbacks")
+    assert left == [6, 5, 4, 3, 2, 1]
+
+
+def test_what_a_pass_acknowledged_is_told_though_a_callback_raises(
+    loop: Passes, connection: Connection, fast_server: Server, name: str
+) -> None:
+    inbox = Inbox(connection, queue_of(name), prefetch=20)
+    for n in range(6):
+        connection.Producer().publish(n, routing_key=name)
+
+    def work(body: Any, message: Any) -> None:
+        if body == 3:
+            raise LookupError
+        message.ack()
+
+    inbox.consumer.callbacks[:] = [work]
+    loop.join(connection)
+    with pytest.raises(LookupError):
+        loop.until(lambda: False, "the fourth to raise")
+    eventually(lambda: pending(fast_server, name) == 3, why="three acknowledgements to arrive, with no pass after them")
+
+
+def test_an_acknowledgement_from_another_thread_ends_the_wait(loop: Passes, connection: Connection, name: str) -> None:
+    """It makes room for the next message, and the loop may be waiting for long."""
+    inbox = Inbox(connection, queue_of(name), ack=False, prefetch=1)
+    for n in range(2):
+        connection.Producer().publish(n, routing_key=name)
+    loop.join(connection)
+    loop.until(lambda: bool(inbox.messages), "the first message")
+    pipe = connection.default_channel.session.pipe
+    loop.until(lambda: not select.select([pipe], [], [], 0)[0], "a loop that has nothing to do")
+    thread = threading.Thread(target=inbox.messages[0].ack)
+    thread.start()
+    thread.join()
+    assert select.select([pipe], [], [], 0)[0]
+    loop.until(lambda: len(inbox.messages) == 2, "the second message")
+
+
+def test_a_loop_does_not_spin_while_the_server_is_away(
+    loop: Passes, make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server,
+    name: str,
+) -> None:  # fmt: skip
+    proxy = make_proxy(fast_server.url)
+    connection = make_connection(proxy.url)
+    inbox = Inbox(connection, queue_of(name), ack=False, prefetch=8)
+    make_connection().Producer().publish(1, routing_key=name)
+    loop.join(connection)
+    loop.until(lambda: bool(inbox.messages), "a message")
+    session = connection.default_channel.session
+    proxy.cut(refuse=True)
+    session.taker.drop()
+    session.pump.put_off = clock.now()  # as of a take that was due when the connection broke
+    loop.until(lambda: session.pump.mending, "the loss to be noticed")
+    began = loop.count
+    done = threading.Event()
+    threading.Timer(1.0, done.set).start()
+    loop.until(done.is_set, "a second")
+    assert loop.count - began < 100
