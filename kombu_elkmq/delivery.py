@@ -164,6 +164,7 @@ class Deliveries:
                     self._dirty.popleft()
             if part and not reader.lost:
                 self._send(reader, part)
+        session.push_uncorked()
 
     def _send(self, reader: Reader, part: list[Delivered]) -> None:
         def done(outcome: Any) -> None:

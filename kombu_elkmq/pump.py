@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
@@ -31,6 +32,7 @@ from kombu_elkmq.links import Link, Mender, wait_readable
 
 if TYPE_CHECKING:
     from elkmq._core.verbs import Verbs
+    from kombu_elkmq.channel import Channel
     from kombu_elkmq.reader import Reader
     from kombu_elkmq.session import Session
 
@@ -58,6 +60,9 @@ UNREAD = 64
 FEW = 4
 """While there is room for less than this part of the prefetch, takes are put off: most of what it allows is being worked on."""
 
+SHARE = 10
+"""Entries to take at least from one of several queues, as far as there is room."""
+
 GATHER = 0.005
 """Seconds from one take to the next that may be put off: long beside a round trip, short for a pool process that waits."""
 
@@ -81,6 +86,8 @@ class Pump:
         self._recovering = 0
         self.put_off = math.inf
         """When a take is due that was put off."""
+        self._rivals = 0
+        """How many readers may have had entries to take, at the last look."""
 
     @property
     def mending(self) -> bool:
@@ -153,24 +160,47 @@ class Pump:
         if self._recovering:
             return
         hungry = [reader for reader in session.readers.values() if reader.hungry and reader.subscriptions]
-        for reader in hungry:
-            self._maybe_take(reader, now, len(hungry))
+        self._rivals = len(hungry)
+        if len(hungry) == 1:
+            self._maybe_take(hungry[0], now)
+        elif hungry:
+            self._share(hungry, now)
+        session.push_uncorked()
         self._maybe_block()
 
     # -- takes
 
     def top_up(self, reader: Reader, now: float) -> None:
         """An entry left the buffer: perhaps it is time for the next take, so that nobody has to wait for it."""
-        if reader.hungry and not (reader.taking or self._mender is not None or self._recovering):
-            rivals = sum(1 for other in self._session.readers.values() if other.hungry and other.subscriptions)
-            self._maybe_take(reader, now, rivals)
+        if self._rivals <= 1 and reader.hungry and not (self._mender is not None or self._recovering):
+            self._maybe_take(reader, now)
+            self._session.push_uncorked()
 
-    def _maybe_take(self, reader: Reader, now: float, rivals: int) -> None:
-        """Take, where there is reason to.
+    def _may_take(self, reader: Reader, now: float) -> bool:
+        return not (not reader.hungry or reader.taking or reader.state or reader.blocked or now < reader.not_before)
 
-        :param rivals: how many readers would take
+    def _share(self, readers: list[Reader], now: float) -> None:
+        """Take for several that may have entries, within what the prefetch of their channels allows in all.
+
+        Some for a few of them, in turn, rather than one for each: a take costs the server the same.
         """
-        if not reader.hungry or reader.taking or reader.state or reader.blocked or now < reader.not_before:
+        in_hand: dict[Channel, int] = {}
+        for each in self._session.readers.values():
+            for subscription in each.subscriptions[:1]:
+                held = len(each.buffer) + each.taking
+                in_hand[subscription.channel] = in_hand.get(subscription.channel, 0) + held
+        enough = {channel for channel, held in in_hand.items() if held * 2 > channel.room()}
+        for reader in sorted(readers, key=attrgetter("took")):
+            channel, most = reader.subscriptions[0].channel, reader.room()
+            room = most - in_hand[channel]
+            if channel in enough or room <= 0 or not self._may_take(reader, now):
+                continue
+            n = min(room, max(SHARE, math.ceil(most / len(readers))), self._session.options.fetch_limit)
+            in_hand[channel] += n
+            self.take(reader, n)
+
+    def _maybe_take(self, reader: Reader, now: float) -> None:
+        if not self._may_take(reader, now):
             return
         buffered, most = len(reader.buffer), reader.most()
         room = reader.room() - buffered
@@ -180,10 +210,7 @@ class Pump:
             # Its consumers have plenty, and each that they finish makes room for one more: such takes go together.
             self.put_off = min(self.put_off, reader.took + GATHER)
             return
-        n = max(1, min(room, self._session.options.fetch_limit))
-        if rivals > 1:
-            n = max(1, math.ceil(n / rivals))
-        self.take(reader, n)
+        self.take(reader, max(1, min(room, self._session.options.fetch_limit)))
 
     def take(self, reader: Reader, n: int) -> None:
         """Ask for up to n entries."""

@@ -61,7 +61,7 @@ class Wires:
         """Send a call of a consumer; nobody waits for its answer.
 
         :param hurry: whether the answer is wanted as soon as it is there; False: within a second will do
-        :param gather: whether it may go with others of the same pass of an event loop; what was gathered goes first
+        :param gather: whether it may wait for `push`, to go with others; what was gathered goes first
         """
         told = done
         if hurry:
@@ -71,7 +71,7 @@ class Wires:
                 self.awaited -= 1
                 (done or ignore)(outcome)
 
-        self.consuming().submit(call, told, push=not gather or self.corked_by != threading.get_ident())
+        self.consuming().submit(call, told, push=not gather)
 
     def cork(self) -> None:
         """This thread sees to it that `push` is called before it waits for anything, or starts anything."""
@@ -82,8 +82,13 @@ class Wires:
         self.corked_by = None
         self.push()
 
+    def push_uncorked(self) -> None:
+        """Send what was gathered, unless this thread does so later."""
+        if self.corked_by != threading.get_ident():
+            self.push()
+
     def push(self) -> None:
-        """Send what this pass of the event loop has to say."""
+        """Send what was gathered."""
         if self.taker is not None and not self._mending():
             self.taker.push()
 
