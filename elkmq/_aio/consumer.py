@@ -124,6 +124,8 @@ class Consumer:
 
     async def _next(self, deadline: float | None) -> Delivery | None:
         first = deadline is not None and deadline > now()
+        if deadline is not None and not first:
+            self.state.asked_anew()
         while True:
             self._refuse_to_work()
             if self._stopping:

@@ -111,6 +111,10 @@ class ConsumerState:
         if self._surplus:
             surplus, self._surplus = self._surplus, []
             return GiveBack(surplus[::-1])
+        if self._token and self._buffer and not self.full:
+            # What changed may be that nothing is to be handed out; and others are to hear of it, however long the
+            # application works on what came with the token.
+            return Take(0, self._token)
         if self._buffer and not self.full:
             if now - self._confirmed >= self.lease:
                 return Tend()
@@ -181,6 +185,8 @@ class ConsumerState:
         self.lanes = reply.lanes
         self.keep = reply.keep
         self._buffer.extend(reply.entries)
+        if reply.state:
+            self._give_back_but(0)
         self._overdue = not reply.entries and reply.next_event == 0
         self._empty = not reply.entries and not self._overdue
         self._plain = reply.plain
@@ -199,6 +205,11 @@ class ConsumerState:
                 self._plain = False
         self._give_back_but(self._asked)
         self._empty = not entries
+
+    def asked_anew(self) -> None:
+        """Somebody asks who does not wait: what an earlier look found, nothing or a pause, says nothing about now."""
+        self._empty = False
+        self._state = ""
 
     def look_again(self) -> None:
         """Something may have changed at the server: take before blocking."""

@@ -103,6 +103,28 @@ def test_a_wake_token_makes_the_next_look_a_take_that_passes_it_on():
     assert state.next_action(NOW) == Block(2)
 
 
+def test_a_wake_token_that_came_with_an_entry_is_passed_on_before_the_entry_is_worked_on():
+    state = opened(prefetch=1)
+    state.taken(taken(plain=True), NOW)
+    state.asked_anew()
+    assert state.next_action(NOW) == Read(1)
+    state.was_read([Entry(b"w", b"7-0", {b"wake": b"2"}), entry(1)])
+    assert state.next_action(NOW) == Take(0, b"7-0")
+    state.taken(taken(), NOW)
+    assert delivered(state) == entry(1)
+
+
+def test_what_came_with_the_news_of_a_pause_goes_back():
+    state = opened()
+    state.taken(taken(plain=True), NOW)
+    state.asked_anew()
+    assert state.next_action(NOW) == Read(2)
+    state.was_read([Entry(b"w", b"7-0", {b"wake": b"1"}), entry(1)])
+    assert state.next_action(NOW) == Take(0, b"7-0")
+    state.taken(taken(state="paused"), NOW)
+    assert state.next_action(NOW) == GiveBack([entry(1)])
+
+
 def test_an_entry_of_an_original_client_makes_the_next_look_a_take():
     state = opened(prefetch=3)
     state.taken(taken(plain=True), NOW)

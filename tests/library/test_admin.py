@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from elkmq import InvalidOption, Options, QueueSettings
+from elkmq import EmptyQueue, InvalidOption, Options, QueueSettings
 from tests.library.helpers import drain, event, fill, until
 
 
@@ -172,3 +173,46 @@ async def test_what_is_to_be_seen_of_a_queue(library, server_url, name):
         stats = await queue.stats()
         assert (stats.completed, stats.dead, stats.ready, stats.in_flight) == (1, 1, 3, 0)
         assert stats.to_dict()["ready"] == 3
+
+
+@pytest.mark.parametrize("how", ["receive", "consumer"])
+async def test_who_asks_and_does_not_wait_hears_how_it_is_now(library, fast_url, name, how):
+    async with library() as lib:
+        queue, other = lib.queue(name, fast_url), lib.queue(name, fast_url)
+        consumer = await queue.consumer()
+
+        async def ask():
+            if how == "consumer":
+                return await consumer.get(0)
+            try:
+                return await queue.receive()
+            except EmptyQueue:
+                return None
+
+        for _ in range(3):
+            assert await ask() is None
+            await other.enqueue(event())
+            await other.pause()
+            assert await ask() is None
+            await other.resume()
+            await (await ask()).ack()
+
+
+async def test_who_was_told_of_a_pause_with_an_event_passes_it_on(library, fast_url, name):
+    async with library() as lib:
+        queues = [lib.queue(name, fast_url) for _ in range(3)]
+        for queue in queues:
+            for _ in range(2):  # afterwards it reads the lanes, and hears of changes by wake tokens only
+                await queue.enqueue(event())
+                await (await queue.receive()).ack()
+        held = []
+        for i in range(3):
+            await queues[0].enqueue(event(payload=str(i)))
+        await queues[0].pause()
+        for queue in queues:
+            with contextlib.suppress(EmptyQueue):
+                held.append(await queue.receive())
+        assert held == []
+        await queues[0].resume()
+        held = [await queue.receive() for queue in queues]
+        assert {delivery.event.payload for delivery in held} == {"0", "1", "2"}
