@@ -4,8 +4,8 @@
 
     python -m kombu_elkmq.migrate --from redis://host:6379/0 --to elkmq://host:6379/0 [--unacked] [QUEUE ...]
 
-Queued messages of every priority are moved, oldest first, each published before it is taken off the old queue and known
-to the new one by an id of its own: a run that is interrupted is simply started again. With ``--unacked``, to be used once
+Queued messages of every priority are moved, oldest first. Each is taken off the old queue into a list of this command's, and
+off that once the new queue has it, by an id of its own: a run that is interrupted is simply started again. With ``--unacked``, to be used once
 the old workers are stopped, what they held is moved too, tasks with an ETA or a countdown among it; those wait in the
 broker from then on.
 """
@@ -46,6 +46,8 @@ class Move:
         self._target = target
         self._prefix = prefix
         self._declared: set[str] = set()
+        self.strange = 0
+        """Entries that are no messages of Kombu, and were put aside."""
 
     def queues(self) -> list[str]:
         """The queues that hold something: lists of messages."""
@@ -59,13 +61,29 @@ class Move:
 
     def queued(self, queue: str) -> int:
         """Move what waits in a queue; returns how many."""
-        moved = 0
+        hands = self._beside(queue, "migrating")
+        moved = self._publish_held(hands, queue)  # of a run that was interrupted
         for key in self._keys(queue):
-            while (raw := self._source.lindex(key, -1)) is not None:  # redis:// takes from the right
-                self._publish(raw, queue)
-                self._source.lrem(key, -1, raw)
-                moved += 1
+            while self._source.rpoplpush(key, hands) is not None:  # redis:// takes from the right
+                moved += self._publish_held(hands, queue)
         return moved
+
+    def _publish_held(self, hands: str, queue: str) -> int:
+        """Publish what was taken off the old queue, where no old worker can take it meanwhile."""
+        moved = 0
+        while (raw := self._source.lindex(hands, -1)) is not None:
+            if _looks_like_a_message(raw):
+                self._publish(raw, queue)
+                self._source.rpop(hands)
+                moved += 1
+            else:
+                self.strange += 1
+                self._source.rpoplpush(hands, self._beside(queue, "not_messages"))
+        return moved
+
+    def _beside(self, queue: str, what: str) -> str:
+        """A list of this command's, named as if for a priority: no worker reads it, and `queues` finds it."""
+        return f"{self._prefix}{queue}{SEPARATOR}{what}"
 
     def unacked(self, queues: Iterable[str] = ()) -> int:
         """Move what stopped workers held; returns how many."""
@@ -113,7 +131,7 @@ def _looks_like_a_message(raw: bytes) -> bool:
         found = json.loads(raw)
     except ValueError:
         return False
-    return isinstance(found, dict) and {"body", "properties"} <= set(found)
+    return isinstance(found, dict) and "body" in found and isinstance(found.get("properties"), dict)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -138,7 +156,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{move.unacked(given.queues)} moved that workers held", flush=True)  # noqa: T201
         for queue in given.queues or move.queues():
             print(f"{move.queued(queue)} moved from {queue}", flush=True)  # noqa: T201
-    return 0
+    if move.strange:
+        kept = f"{move.strange} are no messages; they are kept in lists named QUEUE\\x06\\x16not_messages"
+        print(kept, file=sys.stderr)  # noqa: T201
+    return 1 if move.strange else 0
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from base64 import b64decode
 from collections.abc import Callable
 
+import pytest
 from kombu import Connection, Exchange, Queue
 
 from tests.kombu.conftest import Inbox
 from tests.kombu.test_transport import queue_of
+from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import Program
 
@@ -51,3 +55,59 @@ def test_queued_and_unacked_messages_move(
     ]
     assert [key for key in leftovers if server.client().type(key) == b"list"] == []
     assert server.client().hlen("unacked") == 0
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_an_old_worker_takes_during_the_move_runs_there_only(
+    killed: bool,
+    make_connection: Callable[..., Connection],
+    make_server: Callable[..., Server],
+    make_program: Callable[..., Program],
+    make_proxy: Callable[[str], Proxy],
+    name: str,
+) -> None:
+    """And a move that is killed with a message in its hands is simply started again."""
+    server = make_server()
+    proxy = make_proxy(server.url)
+    with Connection(server.url) as old:
+        queue = Queue(name, Exchange(""), routing_key=name)
+        for n in range(4):
+            old.Producer().publish(n, routing_key=name, declare=[queue])
+    proxy.stall()
+    command = [sys.executable, "-m", "kombu_elkmq.migrate", "--from", server.url, "--to"]
+    program = make_program(command=[*command, proxy.url.replace("redis", "elkmq", 1), name])
+    proxy.wait_for_connections()  # it has looked at the first message, and is about to publish it
+    by_old_worker = [json.loads(b64decode(json.loads(server.client().rpop(name))["body"]))]
+    if killed:
+        program.kill()
+    proxy.heal()
+    if not killed:
+        program.wait_for(f"3 moved from {name}")
+        program.wait()
+    again = make_program(command=[*command, server.url.replace("redis", "elkmq", 1)])
+    if killed:
+        again.wait_for(f"3 moved from {name}")
+    again.wait()
+    inbox = Inbox(make_connection(server.url), queue_of(name))
+    assert sorted([*inbox.wait(3), *by_old_worker]) == [0, 1, 2, 3]
+    assert inbox.nothing_comes()
+
+
+def test_what_is_no_message_does_not_end_the_move(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], make_program: Callable[..., Program],
+    name: str,
+) -> None:  # fmt: skip
+    server = make_server()
+    with Connection(server.url) as old:
+        queue = Queue(name, Exchange(""), routing_key=name)
+        old.Producer().publish(1, routing_key=name, declare=[queue])
+        server.client().lpush(name, b"\xff", b"[]", b'{"body": 1, "properties": 5}')
+        old.Producer().publish(2, routing_key=name)
+    to = server.url.replace("redis", "elkmq", 1)
+    program = make_program(
+        command=[sys.executable, "-m", "kombu_elkmq.migrate", "--from", server.url, "--to", to, name], merge=True
+    )
+    program.wait_for(f"2 moved from {name}")
+    program.wait(status=1)
+    assert Inbox(make_connection(server.url), queue_of(name)).wait(2) == [1, 2]
+    assert len(server.client().keys(f"{name}*not_messages")) == 1
