@@ -155,15 +155,17 @@ class Deliveries:
         if session.pump.mending:
             return
         while self._dirty:
+            # Up to where another thread that pushes finds it: what this one took, and did not gather yet, would be in neither
+            # place, and the other's next task would start before its acknowledgement left.
             with self._lock:
                 if not self._dirty:
-                    return
+                    break
                 reader = self._dirty[0]
                 part, reader.settled = reader.settled[:PER_SETTLE], reader.settled[PER_SETTLE:]
                 if not reader.settled:
                     self._dirty.popleft()
-            if part and not reader.lost:
-                self._send(reader, part)
+                if part and not reader.lost:
+                    self._send(reader, part)
         session.push_uncorked()
 
     def _send(self, reader: Reader, part: list[Delivered]) -> None:
