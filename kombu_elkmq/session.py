@@ -245,7 +245,8 @@ class Session(Upkeep):
 
     def wake_other(self) -> None:
         """End the waiting of the thread that hands out, if this is another one: it made room, or there is an answer to read."""
-        if threading.get_ident() not in (self.corked_by, self._draining):
+        waiting = {self.corked_by, self._draining} - {None}
+        if waiting and threading.get_ident() not in waiting:
             self.wake()
 
     def join(self, loop: Loop) -> None:
