@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,6 +28,12 @@ settings.register_profile(
 )
 settings.register_profile("thorough", _unhurried, max_examples=1000, stateful_step_count=50)
 settings.load_profile("bounded")
+
+
+def pytest_configure() -> None:
+    """A shell starts its background jobs with SIGINT ignored, and so would start whatever they start. Tests press Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

@@ -77,6 +77,8 @@ class Program:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
+        self._orphaned = False
+        """Whether its own children outlived it, when last looked at."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self.process = subprocess.Popen(
             command or [sys.executable, "-c", source or "", *args],
@@ -86,6 +88,7 @@ class Program:
             text=True,
             errors="replace",
             env=full_env,
+            start_new_session=True,
         )
         reaper.watch(self.process.pid)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -142,7 +145,9 @@ class Program:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise NotInTime(f"waited {timeout:g} s for the process to end;{self._output()}") from None
-        reaper.forget(self.process.pid)
+        self._orphaned = self._signal_group(0)
+        if not self._orphaned:
+            reaper.forget(self.pid)
         self._reader.join(timeout)
         if status is not None and code != status:
             raise AssertionError(f"the process ended with {code}, not {status};{self._output()}")
@@ -150,6 +155,14 @@ class Program:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    def _signal_group(self, number: int) -> bool:
+        """Signal the child and its children, which are a process group; False where none of them is left."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def kill(self) -> None:
         """SIGKILL, and wait for it to be gone."""
@@ -165,10 +178,13 @@ class Program:
         self.signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Kill the child if it still runs, and close every pipe."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.wait(status=None)
+        """Kill the child if it still runs, and whatever it started, and close every pipe."""
+        if self.process.returncode is None or self._orphaned:
+            self._signal_group(signal.SIGKILL)
+        self.process.wait()
+        self._orphaned = False
+        reaper.forget(self.pid)
+        self._reader.join(15.0)
         for pipe in (self.process.stdin, self.process.stdout, self._errors):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -169,7 +169,10 @@ def test_an_exception_out_of_a_signal_handler_shifts_no_reply(fast_url):
                 set_alarm()
                 got = [channel.run(echo(texts[0]))] if len(texts) == 1 else channel.run_many(map(echo, texts))
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            except Alarm:
+            except (Alarm, UnboundLocalError) as error:
+                # redis-py 6 has a ``finally`` that fails where it is reached too early, with the alarm as the context.
+                if Alarm not in (type(error), type(error.__context__)):
+                    raise
                 rung += 1
             else:
                 assert got == texts

@@ -86,18 +86,22 @@ async def test_a_cancelled_call_whose_client_is_closed_at_once_loses_nothing(fas
         assert len(await rest(other)) == 20
 
 
-def test_an_event_loop_that_ends_takes_nothing_along(fast_url, name):
+def test_an_event_loop_that_ends_takes_nothing_along(fast_url, name, make_proxy):
+    proxy = make_proxy(fast_url)
     with EventQueue(name, fast_url) as other:
         other.enqueue(event())
 
         async def leave():
-            queue = aio.EventQueue(name, fast_url)
+            queue = aio.EventQueue(name, proxy.url)
             await queue.stats()
+            proxy.latency(SLOW)
             task = asyncio.ensure_future(queue.dequeue())
-            while not task.done() and not queue._dequeuing._clients:
-                await asyncio.wait([task], timeout=0)
-                if other.stats().ready == 0:
-                    return  # the server handed it out; the loop's end cancels the task
+            while other.stats().ready:
+                await asyncio.wait([task], timeout=0.01)
+            assert (
+                not task.done()
+            )  # the server handed it out, the answer is on its way: the loop's end cancels the task
+            proxy.latency(0)
 
         asyncio.run(leave())
         assert other.dequeue_blocking(10).event.action == "a"

@@ -20,10 +20,11 @@ for line in sys.stdin:
     else:
         (alive.add if line[0] == "+" else alive.discard)(int(line[1:]))
 for pid in alive:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except OSError:
-        pass
+    for kill in (os.killpg, os.kill):  # with what it started, where it leads a group
+        try:
+            kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
 for folder in folders:
     shutil.rmtree(folder, ignore_errors=True)
 """
@@ -32,7 +33,7 @@ _reaper: tuple[int, subprocess.Popen[str]] | None = None
 
 
 def watch(pid: int) -> None:
-    """Kill this process when the test run ends, unless `forget` comes first."""
+    """Kill this process, and the group it leads, when the test run ends, unless `forget` comes first."""
     _tell(f"+{pid}\n")
 
 
