@@ -232,8 +232,8 @@ class Pump:
     def _failed(self, reader: Reader, error: Exception) -> None:
         if isinstance(error, LeaseLost):
             reader.lost = True
-        elif isinstance(error, ServerConnectionError):
-            self._session.fail(error)
+        elif isinstance(error, ServerConnectionError) and clock.now() - reader.confirmed >= reader.lease:
+            self._session.fail(error)  # while the lease holds, being cut off is nobody's business
         else:
             log.error("cannot take messages from %s at present, trying again: %s", reader.queue, error)
             reader.not_before = clock.now() + TRY_AGAIN
