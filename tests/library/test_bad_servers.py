@@ -255,7 +255,7 @@ URLS = {
     "redis://user:s3cret@host/zero": "",
     "redis://user:s3cret@host/-1": "",
     "redis://user:s3cret@host/0?socket_timeout=soon": "socket_timeout",
-    "redis://user:s3cret@host/0?no_such_option=1": "no_such_option",
+    "redis://user:s3cret@host/0?no_such_option=1": "no option of that name",
     "redis://user:s3cret@host/0?socket_timeout=1&socket_timeout=2": "twice",
     "redis://[::1": "",
     "unix://": "",
