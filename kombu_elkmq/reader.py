@@ -121,6 +121,8 @@ class Reader:
         """A take's reply."""
         self.server_ahead = max(self.server_ahead, reply.now - clock.now() * 1000)
         self.state, self.lanes, self.keep = reply.state, reply.lanes, reply.keep
+        if reply.outbox and self.relays:
+            self.session.relay.look(self)
         self.put(reply.entries)
         self.hungry = len(reply.entries) >= asked or (not reply.entries and reply.next_event == 0)
 

@@ -57,6 +57,8 @@ class Taken(NamedTuple):
     """After which signal to wait where the state says that the consumer is not served."""
     plain: bool = False
     """Whether the queue has no settings, so that reading its lanes is as good as a take."""
+    outbox: bool = False
+    """Whether dead letters wait to go on to their exchange."""
 
 
 class Tended(NamedTuple):
@@ -143,7 +145,9 @@ def taken(raw: Sequence[Any]) -> Taken:
     """Read the reply of take.lua."""
     now, state, lanes, next_event, keep, found, signal = raw
     handed = [Entry(lane, id_, fields(row)) for lane, rows in found for id_, row in rows]
-    return Taken(now, state.decode(), tuple(lanes), next_event, bool(keep & 1), handed, signal or b"$", keep == 0)
+    return Taken(
+        now, state.decode(), tuple(lanes), next_event, bool(keep & 1), handed, signal or b"$", keep == 0, bool(keep & 4)
+    )
 
 
 def dequeued(raw: Sequence[Any]) -> Taken:

@@ -6,7 +6,8 @@
 --   state    '' | 'paused' | 'standby' (another consumer of a single-active queue is served)
 --   lanes    lanes in reading order, for the blocking read
 --   next     ms until an entry is due or a lease ends, -1: none known; 0 with no entries: there is more to read at once
---   keep     + 1 where completed events are kept (retention), + 2 where the queue has any settings
+--   keep     + 1 where completed events are kept (retention), + 2 where the queue has any settings, + 4 where dead letters
+--            wait to go on to their exchange
 --   entries  {lane, {{id, fields}, ...}} for each lane that has any
 --   signal   where state is not '': the id after which to wait for a signal
 -- Errors: ELKMQ_CONSUMER_GONE, ELKMQ_FORMAT; ELKMQ_SERVES_ORIGINAL where the queue was set to since the consumer registered.
@@ -38,5 +39,8 @@ if state == '' then
   groups, total, more = read_lanes(settings, consumer, n, now, false, math.max(1000, n))
 end
 local keep = settings and ((settings.retention_count or settings.retention_ms) and 3 or 2) or 0
+-- This very take may have found some that expired. The entries are handed out by now: nothing may fail any more.
+local waiting = settings and settings.dead_letter_exchange and redis.pcall('XLEN', key('outbox'))
+if type(waiting) == 'number' and waiting > 0 then keep = keep + 4 end
 local next_ms = more and 0 or next_event(now, next_due, total == 0)
 return {now, state, lanes_of(settings), next_ms, keep, groups, state ~= '' and last_signal() or false}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,18 @@ def test_expired_to_the_dead_letter_exchange(connection: Connection, name: str) 
     assert graves.wait(1) == ["x"]
     (death,) = graves.messages[0].headers["x-death"]
     assert (death["reason"], death["original-expiration"]) == ("expired", "1")
+
+
+def test_what_a_take_finds_expired_goes_on_at_once(connection: Connection, name: str) -> None:
+    queue, dead = with_dead_letters(name)
+    declared(connection, queue)
+    graves = Inbox(connection, dead)
+    assert graves.nothing_comes(0.1)
+    connection.connection.sweep_at = math.inf  # neither this nor the chores of a lease are to find it first
+    connection.Producer().publish("x", routing_key=name, expiration=0.001)
+    assert graves.nothing_comes(0.05)
+    Inbox(connection, queue)
+    assert graves.wait(1, timeout=5) == ["x"]
 
 
 def test_a_queue_without_consumers_that_only_delays(connection: Connection, name: str) -> None:
