@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from elkmq._aio.holder import LONGEST_WAIT
 from elkmq._aio.link import Waiter
 from elkmq._aio.session import Session
 from elkmq._core.call import command
@@ -23,9 +24,6 @@ from elkmq.errors import EmptyQueue, EventQueueError, JSONParseError, LeaseLost,
 from elkmq.event import ServiceEvent, TimestampedEvent, put_back
 
 log = logging.getLogger("elkmq")
-
-LONGEST_WAIT = 10.0
-"""Seconds of one blocking read at most, as in `elkmq._aio.consumer`."""
 
 REMEMBERED = 120.0
 """Seconds, on top of ``retry_for``, for which the server remembers what a client's last dequeue was handed."""

@@ -6,18 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from elkmq._core.call import Call
 from elkmq._core.entry import Completed, Entry, Outgoing, number
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
+from elkmq._sync.holder import Holder
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
 from elkmq.event import ServiceEvent, put_back
 from elkmq.keys import QueueKeys
 from elkmq.options import Seconds, check_name, milliseconds
-
-if TYPE_CHECKING:
-    from elkmq._sync.consumer import Consumer
 
 T = TypeVar("T")
 
@@ -36,7 +34,7 @@ class Delivery:
 
     __slots__ = ("_consumer", "_entry", "_event", "_name", "_settled")
 
-    def __init__(self, consumer: Consumer, entry: Entry, event: ServiceEvent | None) -> None:
+    def __init__(self, consumer: Holder, entry: Entry, event: ServiceEvent | None) -> None:
         self._consumer = consumer
         self._entry = entry
         self._name = consumer.state.name
@@ -298,7 +296,7 @@ class Delivery:
 
 def ack_many(deliveries: Iterable[Delivery]) -> None:
     """Complete deliveries, in one round trip per consumer and 500. See `EventQueue.ack_many`."""
-    held: dict[tuple[Consumer, str], list[Delivery]] = {}
+    held: dict[tuple[Holder, str], list[Delivery]] = {}
     refused: list[str] = []
     for delivery in deliveries:
         try:

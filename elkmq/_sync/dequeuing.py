@@ -18,15 +18,13 @@ from elkmq._core.clock import now
 from elkmq._core.consumer import consumer_name
 from elkmq._core.entry import Entry, Taken
 from elkmq._core.verbs import Verbs, beat
+from elkmq._sync.holder import LONGEST_WAIT
 from elkmq._sync.link import Waiter
 from elkmq._sync.session import Session
 from elkmq.errors import EmptyQueue, EventQueueError, JSONParseError, LeaseLost, ServerConnectionError
 from elkmq.event import ServiceEvent, TimestampedEvent, put_back
 
 log = logging.getLogger("elkmq")
-
-LONGEST_WAIT = 10.0
-"""Seconds of one blocking read at most, as in `elkmq._sync.consumer`."""
 
 REMEMBERED = 120.0
 """Seconds, on top of ``retry_for``, for which the server remembers what a client's last dequeue was handed."""

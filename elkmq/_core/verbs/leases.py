@@ -1,0 +1,221 @@
+"""A consumer's life: its lease, and what it does with the deliveries under it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from elkmq._core import entry as read
+from elkmq._core.call import Arg, Call, Prepared, command, encoded
+from elkmq._core.entry import Completed, Entry, Outgoing, Taken, Tended
+from elkmq._core.verbs.bound import Bound, OfQueue
+from elkmq.keys import GROUP, QueueKeys
+
+Delivered = tuple[bytes, bytes]
+"""(lane, id): what names a delivery."""
+
+_COMPLETED = "it is not known whether it was completed; if not, nothing was sent and it is handed out again"
+
+
+class LeaseVerbs(OfQueue):
+    """Register, take, wait, settle, leave."""
+
+    _last_wait: tuple[object, Call[list[Entry]]] | None = None
+
+    _open: Bound[tuple[int, bytes | None]] = Bound("open", tuple, doing="register the consumer")
+
+    def open(
+        self, consumer: str, lease: int, info: Mapping[str, object], *, beside_originals: bool = False
+    ) -> Call[tuple[int, bytes | None]]:
+        """Register a consumer with a lease in ms; returns (server ms, settings' text)."""
+        known = {
+            **info,
+            "lease": lease,
+            **({"beside_originals": True} if beside_originals else {}),
+        }  # take.lua looks at it
+        return self._open(consumer, lease, json.dumps(known), int(beside_originals))
+
+    _take: Bound[Taken] = Bound("take", read.taken, doing="take events", fate="what was handed out comes back")
+
+    def take(self, consumer: str, n: int, token: bytes = b"") -> Call[Taken]:
+        """Hand out up to n entries to a consumer; ``token`` is the wake token that led here."""
+        return self._take(consumer, n, token)
+
+    def wait_for_entries(self, consumer: str, n: int, lanes: Sequence[bytes], block: int) -> Call[list[Entry]]:
+        """Block up to ``block`` ms until somebody enqueues; entries of lane ``w`` are wake tokens."""
+        how = (consumer, n, tuple(lanes), block)
+        last = self._last_wait
+        if last is not None and last[0] == how:
+            return last[1]
+        wait = wait_for_entries([(self, lanes)], consumer, n, block, parse=lambda found: [e for _, e in found])
+        # Most waits are like the last one.
+        call = encoded(wait)
+        self._last_wait = how, call
+        return call
+
+    def read_entries(self, consumer: str, n: int, lanes: Sequence[bytes]) -> Call[list[Entry]]:
+        """What `wait_for_entries` would bring now, without waiting."""
+        return self.wait_for_entries(consumer, n, lanes, 0)
+
+    def wait_for_signal(self, block: int, after: bytes = b"$") -> Call[bool]:
+        """Block up to ``block`` ms until a paused queue goes on, or a consumer that stands by may have its turn.
+
+        ``after`` is the ``signal`` of the take that said so: no signal since then is missed.
+        """
+        return command(
+            "XREAD", "BLOCK", block, "STREAMS", self.keys.of("signals"), after, parse=bool, block=block / 1000
+        )
+
+    _settle: Bound[frozenset[int]] = Bound(
+        "settle",
+        read.refused,
+        doing="acknowledge",
+        fate="it is not known whether the event was completed; if not, it is handed out again",
+    )
+
+    def settle(self, consumer: str, delivered: Iterable[Delivered], *, keep: bool = False) -> Call[frozenset[int]]:
+        """Acknowledge; returns the positions that were refused because their lease is lost."""
+        args: list[Arg] = [consumer, int(keep), self.counting]
+        for lane, id_ in delivered:
+            args += (lane, id_)
+        return self._settle(*args)
+
+    _requeue: Bound[list[str]] = Bound(
+        "requeue",
+        read.outcomes,
+        doing="send the event back",
+        fate="it is not known whether it was sent back; if not, it is handed out again",
+    )
+
+    def requeue(
+        self,
+        consumer: str,
+        delivered: Iterable[Delivered],
+        *,
+        delay: int = 0,
+        failed: bool,
+        seen: bool = True,
+        error: str = "",
+    ) -> Call[list[str]]:
+        """Send deliveries back; outcomes requeued | dead | done | lost."""
+        args: list[Arg] = [consumer, delay, int(failed), int(seen), error, self.delivery_limit]
+        for lane, id_ in delivered:
+            args += (lane, id_)
+        return self._requeue(*args)
+
+    _reject: Bound[list[str]] = Bound(
+        "reject",
+        read.outcomes,
+        doing="reject the event",
+        fate="it is not known whether it is a dead letter; if not, it is handed out again",
+    )
+
+    def reject(self, consumer: str, delivered: Iterable[Delivered], reason: str, error: str = "") -> Call[list[str]]:
+        """Give deliveries up; outcomes dead | done | lost."""
+        args: list[Arg] = [consumer, reason, error]
+        for lane, id_ in delivered:
+            args += (lane, id_)
+        return self._reject(*args)
+
+    _complete: Bound[Completed] = Bound("complete", read.completed, doing="complete the event", fate=_COMPLETED)
+
+    def complete(
+        self,
+        consumer: str,
+        delivered: Delivered,
+        *,
+        keep: bool = False,
+        response: bytes = b"",
+        request_uuid: str = "",
+        timeout: int = 0,
+        events: Iterable[tuple[QueueKeys | None, Outgoing]] = (),
+    ) -> Call[Completed]:
+        """Complete a delivery with its response and further events in one step; a queue of None is one in another slot."""
+        keys: list[bytes] = [self.keys.lane(0)]
+        args: list[Arg] = [consumer, *delivered, int(keep), self.counting, self.window, response, request_uuid, timeout]
+        for queue, event in events:
+            if queue is None:
+                args.append(0)
+            else:
+                lane = queue.lane(0)
+                if lane not in keys:
+                    keys.append(lane)
+                args.append(keys.index(lane) + 1)
+            args += event.arguments()
+        verb = self._complete if len(keys) == 1 else LeaseVerbs._complete.on(tuple(keys))
+        return verb(*args)
+
+    _answer: Bound[frozenset[int]] = Bound(
+        "complete", read.refused_completion, doing="complete the event", fate=_COMPLETED
+    )
+
+    def answer(
+        self, consumer: str, delivered: Delivered, response: bytes, request_uuid: str, timeout: int, *, keep: bool
+    ) -> Call[frozenset[int]]:
+        """Complete a delivery with its response; the reply is read as `settle`'s."""
+        return self._answer(
+            consumer, *delivered, int(keep), self.counting, self.window, response, request_uuid, timeout
+        )
+
+    _start: Bound[bool] = Bound("start", bool)
+
+    def start(self, consumer: str, delivered: Delivered) -> Call[bool]:
+        """Note that the handler of an entry that failed before is about to start; False: it is not ours any more."""
+        return self._start(consumer, *delivered)
+
+    _tend: Bound[Tended] = Bound("tend", read.tended, doing="renew the lease", fate="what was handed out comes back")
+
+    def tend(self, consumer: str, lease: int, *, chores: bool) -> Call[Tended]:
+        """Renew the lease and do what is due. ``chores``: the rarer ones too."""
+        return self._tend(consumer, lease, self.delivery_limit, int(chores))
+
+    _recover: Bound[list[Entry]] = Bound(
+        "recover", read.entries, doing="ask for what was handed out", fate="what was handed out comes back"
+    )
+
+    def recover(self, consumer: str, known: Iterable[Delivered], n: int) -> Call[list[Entry]]:
+        """What this consumer was handed and never saw."""
+        args: list[Arg] = [consumer, n]
+        for lane, id_ in known:
+            args += (lane, id_)
+        return self._recover(*args)
+
+    _leave: Bound[int] = Bound("leave", int, doing="hand back deliveries", fate="they come back when the lease is over")
+
+    def leave(self, consumer: str, n: int = 500) -> Call[int]:
+        """Hand back up to n deliveries and, once there are none, unregister; returns 1 where there may be more, else 0."""
+        return self._leave(consumer, n)
+
+
+def beat(consumers: Sequence[tuple[OfQueue, str, int]]) -> Call[list[int]]:
+    """Renew the leases, in ms, of consumers at one server; for each -1 where it is lost, else the ms until a lease ends."""
+    keys = tuple(verbs.keys.lane(0) for verbs, _, _ in consumers)
+    return Prepared("beat", keys, list)(*(part for _, name, lease in consumers for part in (name, lease)))
+
+
+def wait_for_entries(
+    queues: Sequence[tuple[OfQueue, Sequence[bytes]]], consumer: str, n: int, block: int, *, parse: Any
+) -> Call[Any]:
+    """Block up to ``block`` ms (0: do not) on the lanes of several queues at once (on a Cluster: of one queue).
+
+    ``parse`` gets [(verbs, entry), ...]. Of each lane up to n are handed out.
+    """
+    lane_of: dict[bytes, tuple[OfQueue, bytes]] = {}
+    for verbs, lanes in queues:
+        lane_of[verbs.keys.wake] = (verbs, b"w")
+        for lane in lanes:
+            lane_of[verbs.keys.redelivered if lane == b"r" else verbs.keys.lane(int(lane))] = (verbs, lane)
+
+    def found(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> Any:
+        return parse([
+            (lane_of[key][0], Entry(lane_of[key][1], id_, read.fields(fields)))
+            for key, rows in raw or ()
+            for id_, fields in rows
+            if fields is not None
+        ])  # fmt: skip
+
+    return command(
+        "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", n, *(("BLOCK", block) if block else ()), "STREAMS", *lane_of, *([">"] * len(lane_of)),
+        parse=found, retry=False, block=block / 1000,
+    )  # fmt: skip

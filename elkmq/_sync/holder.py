@@ -1,0 +1,223 @@
+# Generated from elkmq/_aio/holder.py by tools/async_to_sync.py; edit that.
+"""What a consumer is to its deliveries and to the heart: who holds them, under which lease, over which connection."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+from elkmq._core.call import Call
+from elkmq._core.clock import now
+from elkmq._core.consumer import ConsumerState
+from elkmq._core.entry import Entry, Tended
+from elkmq._core.sending import LAST_PATIENCE
+from elkmq._core.verbs import Delivered, Verbs
+from elkmq._heart import Heart, heart
+from elkmq._sync._concurrency import Background, Caller, Flag
+from elkmq._sync.link import Channel, Waiter
+from elkmq._sync.relay import Relay
+from elkmq._sync.session import Session
+from elkmq.errors import EventQueueError, QueueClosed
+from elkmq.keys import QueueKeys
+
+log = logging.getLogger("elkmq")
+
+T = TypeVar("T")
+
+LONGEST_WAIT = 10.0
+"""Seconds of one blocking read at most: after that the server's state is looked at again. Under a Redis `timeout` setting
+that hangs up idle clients nothing is lost, it only costs a reconnect."""
+
+
+class Holder:
+    """One registration after another at a queue, and the deliveries held under it. `Consumer` adds how they are fetched."""
+
+    def __init__(
+        self, session: Session, verbs: Verbs, *, prefetch: int, lease: float, on_lost: Callable[[], None] | None = None
+    ) -> None:
+        self.verbs = verbs
+        self.lease = lease
+        # A read that a vanished peer never answers is given up well before the lease is over.
+        self._longest = min(LONGEST_WAIT, lease / 3)
+        self.state = ConsumerState(prefetch=prefetch, lease=lease)
+        self._on_lost = on_lost
+        self._session = session
+        self._channel: Channel = session.channel()
+        self._waiter: Waiter = session.waiter()
+        self._channel.on_reconnect = self._reconnected
+        self._caller = Caller()
+        self._room = Flag()
+        self._crowded = False
+        self._pid = os.getpid()
+        self._heart: Heart = heart(session.endpoint, session.slot_key)
+        self._relay = Relay(session, verbs)
+        self._settings: bytes | None = None
+        self._tidying: Background | None = None
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is another process's: this one was forked since."""
+        return os.getpid() != self._pid
+
+    # -- for deliveries
+
+    def run(self, call: Call[T]) -> T:
+        """Send a delivery's verb and wait for its answer."""
+        if self.foreign:
+            raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
+        return self._channel.run(call)
+
+    def post(self, call: Call[frozenset[int]]) -> None:
+        """Send an acknowledgement; a refusal is reported when it comes."""
+
+        def done(reply: frozenset[int] | EventQueueError) -> None:
+            if isinstance(reply, EventQueueError):
+                log.error("an acknowledgement may not have arrived; if so its event is handed out again: %s", reply)
+                self.unsure()
+            elif reply:
+                log.warning("an acknowledgement on %s was refused: the lease was lost", self._session.describe())
+                self.gone(self.state.name)
+
+        if self.foreign:
+            raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
+        self._channel.post(call, done)
+
+    def forget(self, key: Delivered) -> None:
+        """A delivery that could not be settled: if it is this consumer's still, it is handed out once more."""
+        self.unsure()
+        self.settled(key)
+
+    def dropped(self, name: str, entry: Entry) -> None:
+        """A delivery was forgotten unsettled. Called by the garbage collector, anywhere."""
+        if self._closed or self.foreign or self.state.lost(name):
+            return
+        what = f"{entry.lane.decode()}/{entry.id.decode()} of {self._session.describe()}"
+        warnings.warn(f"the delivery {what} was dropped unsettled and is sent back", ResourceWarning, stacklevel=3)
+        self._caller.later(self._send_back, name, (entry.lane, entry.id), what)
+
+    def _send_back(self, name: str, key: Delivered, what: str) -> None:
+        if self._closed or self.state.lost(name):
+            return
+        log.warning("the delivery %s was dropped unsettled and is sent back; acknowledge, reject or requeue it", what)
+        call = self.verbs.requeue(name, [key], failed=True, error="it was dropped unsettled")
+        try:
+            self._channel.run(call)
+            self.settled(key)
+        except EventQueueError as error:
+            log.warning("the delivery %s comes back when the lease is over: %s", what, error)
+
+    def settled(self, key: Delivered) -> None:
+        """A delivery is off this consumer's hands."""
+        self.state.settled(key)
+        if self._crowded:
+            self._room.raise_()
+
+    def target(self, queue: str | None) -> QueueKeys | None:
+        """Where an event for a queue goes in the same step; None: by the outbox, since it is in another slot."""
+        keys = self._session.keys(queue) if queue else self.verbs.keys
+        return None if self._session.endpoint.cluster and keys.base != self.verbs.keys.base else keys
+
+    def server_time(self) -> float:
+        """The server's clock in ms, not ahead of it."""
+        return self.state.server_time(now())
+
+    def log_failure(self, doing: str, delivery: str, error: EventQueueError) -> None:
+        """Say that something failed while another error was on its way to the user."""
+        log.warning("could not %s %s of %s: %s", doing, delivery, self._session.describe(), error)
+
+    def _reconnected(self, _: Channel) -> None:
+        self.unsure()
+
+    def unsure(self) -> None:
+        """The server may have handed something out, or may yet, on a connection that nobody reads any more."""
+        self.state.reconnected(now() + self._longest + 1.0)
+
+    # -- for the heart, on its thread
+
+    @property
+    def consumer(self) -> str | None:
+        """Its name at the server."""
+        return self.state.name if self.state.registered else None
+
+    def heard(self, sent: float) -> None:
+        """A heartbeat was answered."""
+        self.state.heard(sent)
+
+    def tended(self, reply: Tended) -> None:
+        """The queue's chores were done."""
+        self._caller.call(self._learn, reply)
+
+    def gone(self, consumer: str) -> None:
+        """The lease is over."""
+        if self._closed or not self.state.gone(consumer):
+            return
+        log.warning(
+            "the lease of consumer %s on %s is over; its deliveries are others' now", consumer, self._session.describe()
+        )
+        if self._on_lost is not None:
+            try:
+                self._on_lost()
+            except Exception:
+                log.exception("the function failed that is told of a lost lease")
+        self._room.raise_()
+        self._caller.call(self._waiter.cancel)
+
+    def _learn(self, reply: Tended) -> None:
+        if reply.settings != self._settings:
+            # Lanes, a pause, whose turn it is: whoever is blocked has to look again.
+            self._settings = reply.settings
+            self.state.look_again()
+            self._waiter.cancel()
+        if reply.outbox:
+            self._relay.start()
+
+    # -- the end
+
+    def close(self) -> None:
+        """Hand back what was not started and what is not settled, end the registration, hang up."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.foreign:
+            return  # a forked child, which has nothing to do with it
+        try:
+            self._heart.remove(self)
+            self._room.raise_()
+            self._waiter.cancel()
+            if self.state.registered:
+                self._leave(self.state.name, self._session.closing_until or now() + LAST_PATIENCE)
+        finally:
+            self._relay.close()
+            self._waiter.close()
+            self._channel.close()
+            if self._tidying is not None:
+                self._tidying.stop()
+
+    def _leave(self, name: str, until: float | None = None) -> None:
+        """Hand back what is held and unregister; with ``until``, for the last time, and with patience until then."""
+        channel = self._channel
+        patience, channel._retry_for = channel._retry_for, LAST_PATIENCE
+        try:
+            more = 1
+            while more:
+                if until is not None:
+                    channel.give_up_after(max(0.0, until - now()))
+                channel.flush()
+                more = channel.run(self.verbs.leave(name))
+        except EventQueueError as error:
+            log.warning(
+                "could not hand back deliveries of %s; they come back when the lease is over: %s",
+                self._session.describe(),
+                error,
+            )
+        finally:
+            channel._retry_for = patience
