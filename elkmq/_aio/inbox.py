@@ -77,8 +77,9 @@ class Inbox:
         responses = self._responses
         try:
             pool, verbs = await self._session.open()
+            read = verbs.wait_for_responses(self.name)
             while True:
-                found = await waiter.wait(verbs.wait_for_responses(self.name, responses.last, READ_WAIT))
+                found = await waiter.wait(read(b"%d" % READ_WAIT, responses.last, block=READ_WAIT / 1000))
                 responses.came(found or ())
                 if ids := responses.to_forget(idle=not found):
                     await pool.run(verbs.forget_responses(self.name, ids))

@@ -6,16 +6,18 @@ somebody can still be waiting. The inbox goes with its last deadline, so a clien
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from elkmq._aio.inbox import Inbox
 from elkmq._aio.originals import OriginalResponders
 from elkmq._aio.session import Session
-from elkmq._core.call import Call, command
-from elkmq._core.entry import Outgoing
+from elkmq._core.call import Call, Form, command
+from elkmq._core.entry import Receipt
+from elkmq._core.outgoing import Send, outgoing
 from elkmq.errors import EnqueueError, TimeoutExpired
-from elkmq.event import ServiceEvent, TimestampedEvent
+from elkmq.event import ServiceEvent, TimestampedEvent, uuid_text
 
 
 class Requests:
@@ -25,27 +27,39 @@ class Requests:
         self._session = session
         self._inbox = Inbox(session)
         self._originals = OriginalResponders(session, self._inbox.waiting)
+        self._lone: Form[list[Receipt]] | None = None
 
-    async def ask(self, event: ServiceEvent, outgoing: Outgoing, timeout: float) -> TimestampedEvent:
+    async def ask(
+        self, event: ServiceEvent, timeout: float, priority: int = 0, headers: Mapping[str, Any] | None = None
+    ) -> TimestampedEvent:
         """Enqueue a request and await its response for ``timeout`` seconds.
 
         Raises:
             TimeoutExpired: No response came in time; the request is not handed out any more.
             EnqueueError: The event was enqueued before, by somebody else or without being awaited.
+            InvalidOption, JSONDumpError: The priority or the headers make no sense.
         """
         pool, verbs = await self._session.open()
-        name = self._inbox.name
-        fields = ("ttl", max(1, round(timeout * 1000)), "reply_to", name, *outgoing.fields)
-        request = Outgoing(outgoing.json, outgoing.unique, outgoing.delay, outgoing.priority, name, fields)
+        name, ttl = self._inbox.name, max(1, round(timeout * 1000))
+        # The uuid is what responses are known by, also where the event came out of a queue.
+        unique = f"{event.request_uuid:032x}"
+        if priority or headers is not None:
+            request = outgoing(Send(event, priority=priority, headers=headers, dedupe_id=unique))
+            fields = ("ttl", ttl, "reply_to", name, *request.fields)
+            call = verbs.enqueue([replace(request, inbox=name, fields=fields)])
+        else:
+            if self._lone is None:
+                self._lone = verbs.ask(name)
+            call = self._lone(unique.encode(), event.to_json(), b"%d" % ttl)
 
         async def send(run: Callable[[Call[Any]], Awaitable[Any]]) -> None:
-            receipt = (await run(verbs.enqueue([request])))[0]
+            receipt = (await run(call))[0]
             if receipt.served:
                 self._originals.listen(receipt.timestamp)
             if not receipt.duplicate:
                 return
             # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
-            mark = await pool.run(command("GET", verbs.keys.mark(request.unique), parse=_inbox_of))
+            mark = await pool.run(command("GET", verbs.keys.mark(unique), parse=_inbox_of))
             if mark != name:
                 raise EnqueueError(
                     f"the event {event.uuid} was enqueued before, without anybody here awaiting it; nothing was added, "
@@ -53,7 +67,7 @@ class Requests:
                 )
 
         try:
-            return await self._inbox.response(str(event.uuid).encode(), send, timeout)
+            return await self._inbox.response(uuid_text(event).encode(), send, timeout)
         except TimeoutError:
             raise TimeoutExpired(
                 f"no response to {event.action!r} came within {timeout:g} s; the request is not handed out any more, a "

@@ -78,9 +78,9 @@ def bulks(values: Iterable[Arg]) -> bytes:
     return b"\r\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen, which would make each cost four times as much
 class Call(Generic[T_co]):
-    """One command for the server.
+    """One command for the server. Nobody changes it.
 
     ``parse`` reads a reply that is not an error; ``retry`` says that sending it again after a lost reply changes nothing
     more (every script is written so, unless its header says otherwise); ``block`` is how long, in seconds, the server may
@@ -158,6 +158,46 @@ class Prepared(Generic[T]):
             self._doing,
             self._fate,
         )
+
+
+class _Hole(bytes):
+    __slots__ = ()
+
+
+HOLE: bytes = _Hole()
+"""In the call that makes a `Form`: an argument that changes."""
+
+
+class Form(Generic[T]):
+    """A call of which few arguments change, all else encoded once, for what somebody waits for most.
+
+    Calling it with the bytes for the holes, in order, gives the `Call`.
+    """
+
+    __slots__ = ("_block", "_call", "_count", "_pieces")
+
+    def __init__(self, call: Call[T]) -> None:
+        """``call``: one with `HOLE` for what changes, in its ``command``."""
+        pieces, known = [call.prefix], list[Arg]()
+        for value in call.command:
+            if isinstance(value, _Hole):
+                pieces[-1] += bulks(known)
+                pieces.append(b"\r\n")
+                known = []
+            else:
+                known.append(value)
+        pieces[-1] += bulks(known)
+        self._pieces = pieces
+        self._count = call.prefix_count + len(call.command)
+        self._call = call
+
+    def __call__(self, *values: bytes, block: float = 0.0) -> Call[T]:
+        pieces, call = self._pieces, self._call
+        parts = [pieces[0]]
+        for n, value in enumerate(values, 1):
+            size = len(value)
+            parts += (_LENGTHS[size] if size < 256 else b"$%d" % size, b"\r\n", value, pieces[n])
+        return Call(call.parse, (), call.script, call.retry, block, b"".join(parts), self._count, call.doing, call.fate)
 
 
 def encoded(call: Call[T]) -> Call[T]:

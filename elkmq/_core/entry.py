@@ -111,7 +111,7 @@ class Outgoing:
     """
 
     json: bytes
-    unique: str
+    unique: str | bytes
     delay: int = 0
     priority: int = 0
     inbox: str = ""

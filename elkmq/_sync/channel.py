@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -95,24 +96,52 @@ class Channel(Line):
 
         :raises EventQueueError: as `run`; the other call may be under way all the same
         """
-        first, second = both = Sending(call), Sending(behind, done)
-
-        def work() -> None:
-            script = call.script
-            if script is None or (script.sha in self._at_server and not self._again):
-                self._write(both)
+        first, second = Sending(call), Sending(behind, done)
+        with self._lock:
+            raw, script = self._raw, call.script
+            if (
+                raw is None or self._sent or self._again or self._closed or not call.retry
+                or (script is not None and script.sha not in self._at_server)
+            ):  # fmt: skip
+                alone = False
             else:
-                # That the server lacks the script would show, but the second call would have to be sent twice.
-                self._exchange((first,))
-                self._at_server.add(script.sha)
-                self._write((second,))
-            while not (first.answered and (second.written or second.answered)):
-                self._step()
-
-        self._work(work, both)
+                alone = True
+                try:
+                    self._progress = time.monotonic()
+                    raw.send_packed_command((first.packed + second.packed,), check_health=False)
+                    second.written = True
+                    self._sent.append(second)
+                    reply = raw.read_response(disconnect_on_error=False)
+                except FROM_BELOW as error:
+                    # Still under the lock: the next thread must find these calls in their place.
+                    first.written = second.written = True
+                    self._sent = deque((first, second))
+                    self._failed(error)
+                    alone = False
+                except BaseException as error:
+                    second.abandoned = True
+                    self._broken(error)
+                    raise
+        if alone:
+            return call.parse(reply)
+        self._work(lambda: self._exchange_before(first, second), (first, second))
         if isinstance(first.outcome, Exception):
             raise first.outcome
         return first.outcome  # type: ignore[return-value]
+
+    def _exchange_before(self, first: Sending[Any], second: Sending[Any]) -> None:
+        script = first.call.script
+        if first.written:
+            pass
+        elif script is None or (script.sha in self._at_server and not self._again):
+            self._write((first, second))
+        else:
+            # That the server lacks the script would show, but the second call would have to be sent twice.
+            self._exchange((first,))
+            self._at_server.add(script.sha)
+            self._write((second,))
+        while not (first.answered and (second.written or second.answered)):
+            self._step()
 
     def post(self, call: Call[T], done: Done | None = None) -> None:
         """Write a call to the socket and return; its reply is read later, by whatever the channel does next.

@@ -13,7 +13,7 @@ from elkmq._core.entry import Completed, Entry, Outgoing, number
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq._sync.holder import Holder
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
-from elkmq.event import ServiceEvent, put_back
+from elkmq.event import ServiceEvent, put_back, uuid_text
 from elkmq.keys import QueueKeys
 from elkmq.options import Seconds, check_name, milliseconds
 
@@ -168,7 +168,7 @@ class Delivery:
             event, keep = self.event, self._consumer.state.keep
             self._post(
                 self._consumer.verbs.answer(
-                    self._name, self._key, response.to_json(), str(event.uuid), event.timeout, keep=keep
+                    self._name, self._key, response.to_json(), uuid_text(event), event.timeout, keep=keep
                 )
             )
         return True
@@ -194,7 +194,7 @@ class Delivery:
             self._key,
             keep=self._consumer.state.keep,
             response=json,
-            request_uuid=str(self.event.uuid),
+            request_uuid=uuid_text(self.event),
             timeout=self.event.timeout,
             events=targets,
         )

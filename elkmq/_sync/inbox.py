@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from elkmq._core.call import Call
+from elkmq._core.call import Call, Form
 from elkmq._core.inbox import READ_WAIT, Awaited, Responses
 from elkmq._sync.link import Channel
 from elkmq._sync.session import Session
@@ -28,20 +29,33 @@ Send = Callable[[Callable[[Call[Any]], Any]], None]
 class _Place:
     """One thread's place among those that wait."""
 
-    __slots__ = ("error", "event", "value")
+    __slots__ = ("_bell", "error", "value")
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        self._bell = threading.Lock()  # free: it was rung. A lock costs a tenth of an `Event`
+        self._bell.acquire()
         self.value: TimestampedEvent | None = None
         self.error: BaseException | None = None
 
     def keep(self, value: TimestampedEvent) -> None:
         self.value = value
-        self.event.set()
+        self.ring()
 
     def fail(self, error: BaseException) -> None:
         self.error = error
-        self.event.set()
+        self.ring()
+
+    @property
+    def rung(self) -> bool:
+        return not self._bell.locked()
+
+    def ring(self) -> None:
+        with suppress(RuntimeError):  # it was rung before
+            self._bell.release()
+
+    def listen(self, seconds: float) -> None:
+        """Wait until it is rung, which counts once."""
+        self._bell.acquire(timeout=seconds)
 
     def outcome(self) -> TimestampedEvent | None:
         if self.value is None and self.error is not None:
@@ -57,6 +71,7 @@ class Inbox:
         self._responses = Responses()
         self._reading = threading.Lock()
         self._channel: Channel | None = None
+        self._read_call: Form[Found] | None = None
         self._closed = False
 
     @property
@@ -93,9 +108,9 @@ class Inbox:
                 if reader or (reader := self._reading.acquire(blocking=False)):
                     self._read(left)
                 else:
-                    place.event.wait(left)
-                    if place.value is None and place.error is None:
-                        place.event.clear()  # it is this thread's turn to read, or its time is over
+                    place.listen(
+                        left
+                    )  # until its response is there, it is this thread's turn to read, or its time is over
             return found
         except BaseException:
             if reader:
@@ -131,14 +146,16 @@ class Inbox:
 
     def _blocking_read(self, channel: Channel, timeout: float) -> tuple[Call[Found], Callable[[Any], None]]:
         """The call, and what hands out its reply when it is read."""
-        _, verbs = self._session.open()
+        if self._read_call is None:
+            _, verbs = self._session.open()
+            self._read_call = verbs.wait_for_responses(self.name)
         block = max(1, min(READ_WAIT, round(timeout * 1000)))
 
         def came(found: Found | EventQueueError) -> None:
             if channel is self._channel:
                 self._came(found)
 
-        return verbs.wait_for_responses(self.name, self._responses.last, block), came
+        return self._read_call(b"%d" % block, self._responses.last, block=block / 1000), came
 
     def _drop_the_read(self) -> None:
         """A blocking read that is under way would keep the next thread for longer than that wants to wait."""
@@ -171,6 +188,6 @@ class Inbox:
             self._reading.release()
             if not idle:
                 for awaited in list(self._responses.waiting.values()):
-                    if isinstance(awaited, _Place) and not awaited.event.is_set():
-                        awaited.event.set()
+                    if isinstance(awaited, _Place) and not awaited.rung:
+                        awaited.ring()
                         break

@@ -22,7 +22,7 @@ from elkmq._sync.dequeuing import Dequeuing
 from elkmq._sync.requests import Requests
 from elkmq._sync.session import Session
 from elkmq.errors import EmptyQueue, InvalidOption, RequestFailed
-from elkmq.event import MAX_TIMEOUT, ServiceEvent, TimestampedEvent
+from elkmq.event import MAX_TIMEOUT, ServiceEvent, TimestampedEvent, uuid_text
 from elkmq.options import Options, Seconds, seconds, whole
 
 MANY = 10_000
@@ -219,9 +219,7 @@ class EventQueue(Administration):
         """
         span = checked(event).timeout if timeout is None else seconds("timeout", timeout, least=0.001, most=MAX_TIMEOUT)
         self._settle_in()
-        # The uuid is what responses are known by, also where the event came out of a queue.
-        send = Send(event, priority=priority, headers=headers, dedupe_id=f"{event.request_uuid:032x}")
-        return self._requests.ask(event, outgoing(send), float(span))
+        return self._requests.ask(event, float(span), priority, headers)
 
     def enqueue_response(self, event: ServiceEvent) -> int:
         """Send a response made by `ServiceEvent.create_response` to a request that was dequeued; returns Redis' clock.
@@ -230,7 +228,7 @@ class EventQueue(Administration):
         and completes in one step.
         """
         pool, verbs = self._session.open()
-        _, timestamp = pool.run(verbs.respond(str(checked(event).uuid), event.timeout, event.to_json()))
+        _, timestamp = pool.run(verbs.respond(uuid_text(checked(event)), event.timeout, event.to_json()))
         return timestamp
 
     def call(self, action: str, payload: str | None = None, *, timeout: Seconds = 10.0) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from elkmq._core import entry as read
-from elkmq._core.call import Arg, Call
+from elkmq._core.call import HOLE, Arg, Call, Form
 from elkmq._core.entry import Entry, Joined, Outgoing, Receipt, Taken
 from elkmq._core.verbs.bound import Bound, OfQueue
 
@@ -34,6 +34,10 @@ class EventVerbs(OfQueue):
             args += event.arguments()
             retry = retry and event.unique != ""
         return self._enqueue(*args, retry=retry)
+
+    def ask(self, inbox: str) -> Form[list[Receipt]]:
+        """A lone request with nothing special, as `enqueue` accepts it: to be given its unique id, its JSON and its ms to live."""
+        return Form(self.enqueue([Outgoing(HOLE, HOLE, 0, 0, inbox, ("ttl", HOLE, "reply_to", inbox))]))
 
     _enqueue_plain: Bound[list[Receipt]] = Bound("enqueue_plain", read.receipts, doing="enqueue", fate=_ENQUEUED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from elkmq._core.call import Call, command
+from elkmq._core.call import HOLE, Call, Form, command
 from elkmq._core.entry import Entry
 from elkmq._core.verbs.bound import Bound, OfQueue
 
@@ -29,12 +29,11 @@ class RequestVerbs(OfQueue):
         """
         return self._respond(request_uuid, timeout, response, "" if asked is None else asked)
 
-    def wait_for_responses(self, inbox: str, last: bytes, block: int) -> Call[list[tuple[bytes, bytes, bytes]]]:
-        """Block up to ``block`` ms for responses after id ``last``: (id, request's uuid, response JSON), ..."""
-        return command(
-            "XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self.keys.replies(inbox), last,
-            parse=_responses, block=block / 1000,
-        )  # fmt: skip
+    def wait_for_responses(self, inbox: str) -> Form[list[tuple[bytes, bytes, bytes]]]:
+        """Block for responses: (id, request's uuid, response JSON), ...; to be given ms at most, and after which id."""
+        return Form(
+            command("XREAD", "COUNT", 1000, "BLOCK", HOLE, "STREAMS", self.keys.replies(inbox), HOLE, parse=_responses)
+        )
 
     def wait_for_originals(self, last: bytes, block: int) -> Call[list[tuple[bytes, bytes, bytes]]]:
         """Block up to ``block`` ms for what responders of elk-mq 0.1 write after ``last``: (id, request's uuid, response's id)."""
