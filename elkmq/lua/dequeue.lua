@@ -47,6 +47,7 @@ local function waited_for()
         sure_of_newer()
         remove(lane, item[1])
         set_aside(lane, item[1], t, now)
+        tell_newer()
       else
         remove(lane, item[1])
         if entry then return {lane, entry[1], entry[2]} end

@@ -10,7 +10,7 @@
 --- include settings
 --- include bury
 --- include newer
-local now, settings, outcomes = server_time(), read_settings(), {}
+local now, settings, outcomes, aside = server_time(), read_settings(), {}, false
 sure_of_graves(settings)
 if ARGV[2] == 'format' then sure_of_newer() end
 for i, delivery in ipairs(deliveries(ARGV[1], 4)) do
@@ -22,6 +22,7 @@ for i, delivery in ipairs(deliveries(ARGV[1], 4)) do
       local t = as_table(entry[2])
       if is_newer(t) then
         set_aside(lane, id, t, now)
+        aside = true
       else
         t.handed_out = ms((tonumber(t.handed_out) or 0) + 1)
         if ARGV[2] == 'expired' then
@@ -35,4 +36,5 @@ for i, delivery in ipairs(deliveries(ARGV[1], 4)) do
   end
   outcomes[i] = outcome
 end
+if aside then tell_newer() end
 return outcomes

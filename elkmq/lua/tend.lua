@@ -51,7 +51,10 @@ if ARGV[4] == '1' then
   local orphans
   orphans, settings = adopt_orphans(settings, now, tonumber(ARGV[3]))
   more = more or orphans
-  settings = bring_back(settings)
+  if known_again() > 0 then
+    -- A consumer that knows them may have had no room when it was told of them. Those of elk-mq 0.1 have to be given them.
+    if settings and settings.serve_elkmq01 then bring_back(settings, 100) else wake_all() end
+  end
   sample()
 end
 return {now, next_event(now, due, true), more and 1 or 0, taken, redis.call('XLEN', key('outbox')), text}

@@ -21,7 +21,7 @@ import os, sys
 sys.path[:0] = filter(None, [os.environ.get("OTHER_RELEASE")])
 from elkmq import EventQueue, Options, ServiceEvent, keys
 url, name = sys.argv[1:3]
-queue = EventQueue(name, url, options=Options(lease=1))
+queue = EventQueue(name, url, options=Options(lease=float(os.environ.get("LEASE", "1"))))
 """
 CONSUME = (
     UTIL
@@ -127,6 +127,21 @@ async def test_both_at_once_on_one_queue_lose_nothing(fast_url, name, newer, mak
         await until(queue, 30, ready=0, in_flight=0, dead=0, completed=2 * n)
     assert sorted(done_by(old, new)) == sorted(f"{which}{i}" for which in ("old", "new") for i in range(n))
     assert not [payload for payload in done_by(old) if payload.startswith("new")]
+
+
+def test_what_an_idle_consumer_of_before_is_given_goes_on_to_a_newer_one_at_once(fast_url, name, newer, make_program):
+    lease = {"LEASE": "600"}  # chores are done every third of it: nothing may wait for them
+    old, new = (
+        make_program(CONSUME, fast_url, name, env=lease),
+        make_program(CONSUME, fast_url, name, env=newer | lease),
+    )
+    assert old.wait_for("ready") == f"ready {FORMAT}"
+    assert new.wait_for("ready") == f"ready {NEXT}"
+    make_program(ENQUEUE, fast_url, name, "60", "new", env=newer).wait()
+    for i in range(60):
+        new.wait_for(f"done new{i}", 30)
+    assert not done_by(old)
+    assert len(done_by(new)) == 60
 
 
 async def test_a_queue_that_was_raised_is_left_alone_by_clients_that_were_open(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
+import pytest
 import redis
 
 from elkmq._core.call import Call
@@ -44,6 +47,16 @@ def named(entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
 
 def bodies(entries: Iterable[Entry]) -> list[bytes]:
     return [entry.fields[b"event"] for entry in entries]
+
+
+def of_format(number: int, call: Call[T]) -> Call[T]:
+    """The call of a release that writes this format."""
+    assert call.script is not None
+    module = importlib.import_module("elkmq._core.call")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FORMAT", number)
+        script = module.script.__wrapped__(call.script.name)
+    return replace(call, script=script, prefix=call.prefix.replace(call.script.sha.encode(), script.sha.encode()))
 
 
 class Rig:

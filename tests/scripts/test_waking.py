@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from elkmq._core.entry import Entry
-from tests.scripts.rig import LEASE, Rig, bodies, outgoing
+from tests.scripts.rig import LEASE, Rig, bodies, named, of_format, outgoing
 from tests.waiting import eventually
 
 LANES = (b"r", b"0")
@@ -148,3 +148,29 @@ def test_entries_end_the_wait_and_are_the_reader_s(q: Rig, sleepers):
     q.put(event)
     assert bodies(sleeper.woken.result(5)) == [event.json]
     assert q.stats().consumers[0].in_flight == 1
+
+
+def test_what_is_set_aside_for_a_newer_release_wakes_one_after_another_until_that_has_it(q: Rig, sleepers):
+    q.open("awake")
+    q.client.xadd(q.keys.lane(0), {"event": outgoing().json, "v": "2"})
+    held = named(q.run(q.verbs.read_entries("awake", 5, [b"0"])))
+    waiting = sleepers(3)
+    assert q.run(q.verbs.reject("awake", held, "format")) == ["dead"]
+    all_woken(waiting)  # none of them knows the format
+    newer = q.run(of_format(2, q.verbs.take("awake", 10)))
+    assert [entry.fields[b"v"] for entry in newer.entries] == [b"2"]
+    assert not newer.plain, "it asks with the script, which looks for more of them"
+    assert q.run(of_format(2, q.verbs.take("awake", 10))).plain
+    assert q.stats().dead == 0
+
+
+def test_nobody_is_woken_for_what_a_newer_release_has_already(q: Rig, sleepers):
+    q.open("older", "newer")
+    q.client.xadd(q.keys.lane(0), {"event": outgoing().json, "v": "2"})
+    assert q.take("older") == []
+    assert q.client.xlen(q.keys.wake) == 1
+    (token,) = [entry.id for entry in q.run(q.verbs.read_entries("newer", 10, LANES))]
+    assert len(q.run(of_format(2, q.verbs.take("newer", 10, token))).entries) == 1
+    (token,) = [entry.id for entry in q.run(q.verbs.read_entries("older", 10, LANES))]
+    q.run(q.verbs.take("older", 10, token))
+    assert q.client.xlen(q.keys.wake) == 0

@@ -3,6 +3,7 @@
 --- include legacy
 --- include list
 --- include newer
+--- include known_again
 --- include settings
 -- Reads up to n events from the lanes in order, sorting out what is not for a handler: responses between clients of
 -- elk-mq 0.1, entries whose time to live is over. `gone`: the entries leave the queue with the reading.
@@ -10,7 +11,8 @@
 -- full: it stopped at `most` entries looked at, or elk-mq 0.1's list had some that went to the lane read first. An entry is {id, fields}, as the server gives it.
 local function read_lanes(settings, consumer, n, now, gone, most)
   if settings and settings.dead_letter_expired then sure_of_graves(settings) end
-  local groups, total, seen, queue_ttl, late = {}, 0, 0, settings and settings.ttl, false
+  if $FORMAT > 1 then bring_back(settings, n) end
+  local groups, total, seen, queue_ttl, late, aside = {}, 0, 0, settings and settings.ttl, false, false
   for _, lane in ipairs(lanes_of(settings)) do
     local entries, before = {}, total
     while total < n and seen < most do
@@ -34,6 +36,7 @@ local function read_lanes(settings, consumer, n, now, gone, most)
             sure_of_newer()
             remove(lane, id)
             set_aside(lane, id, t, now)
+            aside = true
           elseif deadline and deadline <= now then
             remove(lane, id)
             expire(settings, lane, id, t, now)
@@ -54,8 +57,9 @@ local function read_lanes(settings, consumer, n, now, gone, most)
       late = more or adopted
     end
     if total > before then groups[#groups + 1] = {lane, entries} end
-    if total >= n then return groups, total, false end
-    if seen >= most then return groups, total, true end
+    late = late or (total < n and seen >= most)
+    if total >= n or seen >= most then break end
   end
-  return groups, total, late
+  if aside then tell_newer() end
+  return groups, total, total < n and late
 end

@@ -4,8 +4,14 @@
 -- says how many consumers it is for: the take removes it and passes the rest on. (Not a token for each: a blocking read
 -- may be given many entries, and the first reader would get them all.) One that nobody was waiting for ends the next
 -- blocking read that comes.
-local function wake(n)
-  if n > 0 then redis.call('XADD', lane_key('w'), 'MAXLEN', 1000, '*', 'wake', n) end
+-- A token of `aside` is about entries that were set aside for a newer release (newer.lua): it ends when none is left.
+local function wake(n, aside)
+  if n <= 0 then return end
+  if aside then
+    redis.call('XADD', lane_key('w'), 'MAXLEN', 1000, '*', 'wake', n, 'aside', '1')
+  else
+    redis.call('XADD', lane_key('w'), 'MAXLEN', 1000, '*', 'wake', n)
+  end
 end
 
 local function wake_all()
@@ -15,13 +21,18 @@ end
 -- Takes the tokens off a consumer's hands and passes on what is left of them; `used` is 1 where it was woken by them, 0
 -- where it died before it could do anything.
 local function pass_tokens(consumer, used)
-  local left = 0
+  local left, aside = 0, 0
   for _, item in ipairs(pending_of(consumer, 'w', 1000)) do
     local token = entry_of('w', item[1])
-    if token then left = math.max(left, (tonumber(token[2][2]) or 1) - used) end
+    if token then
+      local others = (tonumber(token[2][2]) or 1) - used
+      if token[2][3] == 'aside' then aside = math.max(aside, others) else left = math.max(left, others) end
+    end
     remove('w', item[1])
   end
-  wake(math.min(left, redis.call('ZCARD', key('consumers'))))
+  local all = redis.call('ZCARD', key('consumers'))
+  wake(math.min(left, all))
+  if aside > left and redis.call('EXISTS', key('newer_entries')) == 1 then wake(math.min(aside, all), true) end
 end
 
 -- Ends the waiting of consumers that are paused or stand by, whichever way they wait.

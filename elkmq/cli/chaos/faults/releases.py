@@ -52,7 +52,7 @@ def next_release(folder: str) -> str:
 
 
 def releases(stage: Stage) -> None:
-    """Up and down again: workers one by one, producers of both, the queues' format raised and lowered meanwhile."""
+    """Up and down again: workers one by one, producers of both, the queues' format raised and lowered meanwhile; half up at last."""
     newer = next_release(stage.folder)
     stage.begin()
     for round_ in range(max(1, stage.settings.rounds // 3)):
@@ -77,9 +77,11 @@ def releases(stage: Stage) -> None:
         _deploy(stage, "", "the next release is taken back")
         _roll(stage, first=True)
         _both_work(stage)
-    # What the next release has written, only it can read: with workers of both it goes back and forth, some of it for long.
-    _deploy(stage, newer, "the next release stays")
-    _roll(stage, first=False)
+        _roll(stage, first=False)
+        stage.run(stage.settings.pause)
+    # What the next release has written, only it can read; beside it, workers of this one get to see it too.
+    _deploy(stage, newer, "the next release is rolled out to half of the workers")
+    _roll(stage, first=True)
     stage.finish()
     for lane in stage.lanes:
         formats = {lane.ledger.ready.get(worker.name) for worker in (*lane.workers, *lane.gone)}
