@@ -132,6 +132,8 @@ class ServiceEvent:
         Raises:
             JSONParseError: It is no event; the message says what is wrong with it.
         """
+        if type(data) is bytes and (plain := _PLAIN(data)) is not None:
+            return from_plain(plain)
         text = _decoded(data)
         pairs = _parsed(text)
         # The order every writer uses, known before the general case: half the cost of a dict and four look-ups.
@@ -203,19 +205,33 @@ _set_payload: _Setter = ServiceEvent.__dict__["payload"].__set__
 _set_known_as: _Setter = ServiceEvent.__dict__["_known_as"].__set__
 _new: Callable[[type[ServiceEvent]], ServiceEvent] = object.__new__
 
+Plain = re.Match[bytes]
+
 _PLAIN = re.compile(
-    rb'\{"request_uuid":(?:0|[1-9]\d{0,37}|[12]\d{38}),'
-    rb'"timeout":(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}),'
-    rb'"action":"[ !#-\[\]-~]*","payload":(?:null|"[ !#-\[\]-~]*")\}'
+    rb'\{"request_uuid":(0|[1-9]\d{0,37}|[12]\d{38}),'
+    rb'"timeout":([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}),'
+    rb'"action":"([ !#-\[\]-~]*)","payload":(?:null|"([ !#-\[\]-~]*)")\}'
 ).fullmatch
 
 
-def plainly_an_event(data: bytes) -> bool:
-    """Whether the bytes are for certain what `ServiceEvent.from_json` reads, told in a third of its time.
+def plainly_an_event(data: bytes) -> Plain | None:
+    """What is found where the bytes are for certain an event, told in a third of the time of `ServiceEvent.from_json`.
 
-    True for nearly all events in ASCII without escapes, as every writer writes them; False says nothing.
+    It is for nearly all events in ASCII without escapes, as every writer writes them; None says nothing.
     """
-    return _PLAIN(data) is not None
+    return _PLAIN(data)
+
+
+def from_plain(found: Plain) -> ServiceEvent:
+    """The event that `plainly_an_event` found."""
+    number, timeout, action, payload = found.groups()
+    event = _new(ServiceEvent)
+    _set_id(event, int(number))
+    _set_timeout(event, int(timeout))
+    _set_action(event, action.decode())
+    _set_payload(event, None if payload is None else payload.decode())
+    _set_known_as(event, None)
+    return event
 
 
 _NIL = UUID(int=0)

@@ -53,16 +53,23 @@ class Channel(Line):
 
         :raises EventQueueError: the server refused it, or could not be reached for ``retry_for`` seconds
         """
-        packed = call.packed()
+        packed, block = call.packed(), call.block
         sending = None
         with self._lock:
+            if not call.retry and self._raw is not None and not self._sent:
+                # What cannot be repeated is not tried on a connection that is known to be gone.
+                self._readable()
             raw = self._raw
-            if raw is None or self._sent or self._again or self._closed or call.block or not call.retry:
+            if raw is None or self._sent or self._again or self._closed:
                 sending = Sending(call)
             else:
                 try:
+                    if block:
+                        raw._sock.settimeout(self._timeout + block)
                     raw.send_packed_command((packed,), check_health=False)
                     reply = raw.read_response(disconnect_on_error=False)
+                    if block:
+                        raw._sock.settimeout(self._timeout)
                 except FROM_BELOW as error:
                     # Still under the lock: the next thread must find this call in its place.
                     sending = Sending(call)
@@ -150,21 +157,40 @@ class Channel(Line):
             None: an error is logged
         """
         sending = Sending(call, done or ignore)
+        script = call.script
+        with self._lock:
+            raw = self._raw
+            if (
+                raw is not None and self._stale is None and not self._again and not self._closed
+                and len(self._sent) < self._max_outstanding and (script is None or script.sha in self._at_server)
+            ):  # fmt: skip
+                if not self._sent:
+                    self._progress = time.monotonic()
+                sending.written = True
+                self._sent.append(sending)
+                try:
+                    raw.send_packed_command((sending.packed,), check_health=False)
+                    return
+                except FROM_BELOW as error:
+                    self._broken(error)
+                except BaseException as error:
+                    sending.abandoned = True
+                    self._broken(error)
+                    raise
+        self._work(lambda: None if sending.written else self._post(sending), (sending,))
 
-        def work() -> None:
-            if len(self._sent) >= self._max_outstanding:
-                while len(self._sent) > self._max_outstanding // 2:
-                    self._step()
-            self._write((sending,))
-            while not (sending.written or sending.answered):
+    def _post(self, sending: Sending[Any]) -> None:
+        if len(self._sent) >= self._max_outstanding:
+            while len(self._sent) > self._max_outstanding // 2:
                 self._step()
-            # A script that the server may not have yet is waited for: that it is missing would be seen too late.
-            if (script := call.script) is not None and script.sha not in self._at_server:
-                while not sending.answered:
-                    self._step()
-                self._at_server.add(script.sha)
-
-        self._work(work, (sending,))
+        self._write((sending,))
+        while not (sending.written or sending.answered):
+            self._step()
+        # A script that the server may not have yet is waited for: that it is missing would be seen too late.
+        if (script := sending.call.script) is not None and script.sha not in self._at_server:
+            while not sending.answered:
+                self._step()
+            self._at_server.add(script.sha)
 
     def drain(self) -> int:
         """Read the replies that are there, without waiting for more, and return how many calls are still outstanding.

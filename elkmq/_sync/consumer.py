@@ -259,7 +259,7 @@ class Consumer(Holder):
                     self._session.met(self._channel.run_many(self.verbs.keep_response(entry)))
                     return None
                 raise JSONParseError("the entry has no event field; correct its producer.")
-            delivery = Delivery(self, entry, None if plainly_an_event(data) else put_back(ServiceEvent.from_json(data)))
+            delivery = Delivery(self, entry, plainly_an_event(data) or put_back(ServiceEvent.from_json(data)))
         except JSONParseError as error:
             log.error("an entry of %s cannot be read and goes to the dead letters: %s", self._session.describe(), error)
             self.state.settled(key)

@@ -13,7 +13,7 @@ from elkmq._core.entry import Completed, Entry, Outgoing, number
 from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
 from elkmq._sync.holder import Holder
 from elkmq.errors import DequeueError, EventQueueError, LeaseLost
-from elkmq.event import ServiceEvent, put_back, uuid_text
+from elkmq.event import Plain, ServiceEvent, from_plain, put_back, uuid_text
 from elkmq.keys import QueueKeys
 from elkmq.options import Seconds, check_name, milliseconds
 
@@ -34,19 +34,20 @@ class Delivery:
 
     __slots__ = ("_consumer", "_entry", "_event", "_name", "_settled")
 
-    def __init__(self, consumer: Holder, entry: Entry, event: ServiceEvent | None) -> None:
+    def __init__(self, consumer: Holder, entry: Entry, event: ServiceEvent | Plain) -> None:
         self._consumer = consumer
         self._entry = entry
         self._name = consumer.state.name
         self._settled = ""
-        self._event = event  # None: known to be one, and read when it is first asked for
+        self._event = event  # a `Plain` is made one when it is first asked for
 
     @property
     def event(self) -> ServiceEvent:
         """The event."""
-        if self._event is None:
-            self._event = put_back(ServiceEvent.from_json(self._entry.fields[b"event"]))
-        return self._event
+        event = self._event
+        if not isinstance(event, ServiceEvent):
+            event = self._event = put_back(from_plain(event))
+        return event
 
     @property
     def timestamp(self) -> int:

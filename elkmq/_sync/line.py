@@ -196,6 +196,8 @@ class Line:
         if failure is Failure.BROKEN:
             self._broken(error)
             return
+        if sending.call.block and self._raw is not None:
+            self._raw._sock.settimeout(self._timeout)
         if failure is Failure.NOT_NOW:
             self._stale = self._error = error
             self._say(error)

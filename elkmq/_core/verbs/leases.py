@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from elkmq._core import entry as read
-from elkmq._core.call import Arg, Call, Prepared, command, encoded
+from elkmq._core.call import HOLE, Arg, Call, Form, Prepared, command, encoded
 from elkmq._core.entry import Completed, Entry, Outgoing, Taken, Tended
 from elkmq._core.verbs.bound import Bound, OfQueue
 from elkmq.keys import GROUP, QueueKeys
@@ -21,7 +21,12 @@ _COMPLETED = "it is not known whether it was completed; if not, nothing was sent
 class LeaseVerbs(OfQueue):
     """Register, take, wait, settle, leave."""
 
-    _last_wait: tuple[object, Call[list[Entry]]] | None = None
+    def __init__(
+        self, keys: QueueKeys, *, counting: bool = False, window: int = 120_000, delivery_limit: int = 20
+    ) -> None:
+        super().__init__(keys, counting=counting, window=window, delivery_limit=delivery_limit)
+        self._last_wait: tuple[object, Call[list[Entry]]] | None = None
+        self._answers: dict[bool, Form[frozenset[int]]] = {}
 
     _open: Bound[tuple[int, bytes | None]] = Bound("open", tuple, doing="register the consumer")
 
@@ -154,9 +159,13 @@ class LeaseVerbs(OfQueue):
         self, consumer: str, delivered: Delivered, response: bytes, request_uuid: str, timeout: int, *, keep: bool
     ) -> Call[frozenset[int]]:
         """Complete a delivery with its response; the reply is read as `settle`'s."""
-        return self._answer(
-            consumer, *delivered, int(keep), self.counting, self.window, response, request_uuid, timeout
-        )
+        form = self._answers.get(keep)
+        if form is None:
+            form = self._answers[keep] = Form(
+                self._answer(HOLE, HOLE, HOLE, int(keep), self.counting, self.window, HOLE, HOLE, HOLE)
+            )
+        lane, id_ = delivered
+        return form(consumer.encode(), lane, id_, response, request_uuid.encode(), b"%d" % timeout)
 
     _start: Bound[bool] = Bound("start", bool)
 
