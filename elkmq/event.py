@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, NoReturn, cast, final
 from uuid import UUID
 
 from elkmq.errors import InvalidEvent, JSONParseError
+from elkmq.options import encodable, shown
 
 __all__ = ["MAX_EVENT_BYTES", "MAX_TIMEOUT", "ServiceEvent", "TimestampedEvent"]
 
@@ -62,7 +63,7 @@ class ServiceEvent:
         if type(timeout) is not int:
             timeout = _whole(timeout)
         if not 0 < timeout <= MAX_TIMEOUT:
-            raise InvalidEvent(f"timeout is {_short(timeout)}; nothing was sent; give whole seconds from 1 to 65535.")
+            raise InvalidEvent(f"timeout is {shown(timeout)}; nothing was sent; give whole seconds from 1 to 65535.")
         if type(action) is not str or not action.isascii():
             action = _text("action", action)
         if payload is not None:
@@ -144,14 +145,14 @@ class ServiceEvent:
         else:
             number, timeout, action, payload = _fields(pairs)
         if type(number) is not int or number < 0 or number >> 128:
-            raise _not_an_event(f"request_uuid is {_short(number)}, not an unsigned 128-bit integer")
+            raise _not_an_event(f"request_uuid is {shown(number)}, not an unsigned 128-bit integer")
         if type(timeout) is not int or not 0 < timeout <= MAX_TIMEOUT:
-            raise _not_an_event(f"timeout is {_short(timeout)}, not whole seconds from 1 to 65535")
+            raise _not_an_event(f"timeout is {shown(timeout)}, not whole seconds from 1 to 65535")
         if type(action) is not str:
-            raise _not_an_event(f"action is {_short(action)}, not text")
+            raise _not_an_event(f"action is {shown(action)}, not text")
         if payload is not None and type(payload) is not str:
-            raise _not_an_event(f"payload is {_short(payload)}, neither text nor null")
-        if "\\u" in text and not (_encodable(action) and (payload is None or _encodable(payload))):
+            raise _not_an_event(f"payload is {shown(payload)}, neither text nor null")
+        if "\\u" in text and not (encodable(action) and (payload is None or encodable(payload))):
             raise _not_an_event("its text has half a surrogate pair")
         event = _new(ServiceEvent)  # what __init__ checks has been checked
         _set_id(event, number)
@@ -257,6 +258,8 @@ def _decoded(data: bytes) -> str:
         return str(data, "utf-8")
     except UnicodeDecodeError:
         raise _not_an_event("it is not UTF-8") from None
+    except TypeError:
+        raise _not_an_event(f"it is {shown(data)}, not bytes") from None
 
 
 def _parsed(text: str) -> object:
@@ -267,7 +270,7 @@ def _parsed(text: str) -> object:
     except RecursionError:
         raise _not_an_event("it is nested too deeply") from None
     except ValueError as exc:
-        raise _not_an_event(f"it is not JSON ({_short(exc)})") from None
+        raise _not_an_event(f"it is not JSON ({str(exc)[:60]})") from None
     if end != len(text) and text[end:].strip(_SPACE):
         raise _not_an_event("something follows the object")
     return found
@@ -276,7 +279,7 @@ def _parsed(text: str) -> object:
 def _fields(found: object) -> tuple[Any, Any, Any, Any]:
     """Pick the four fields from an object, in whatever order and with whatever else they came."""
     if type(found) is not _Pairs:
-        raise _not_an_event(f"it is {_short(found)}, not an object")
+        raise _not_an_event(f"it is {shown(found)}, not an object")
     known: dict[str, Any] = {}
     for key, value in found:
         if key in ("request_uuid", "timeout", "action", "payload"):
@@ -322,7 +325,7 @@ def _whole(timeout: object) -> int:
             return int(timeout.__index__())  # type: ignore[attr-defined]
         except (AttributeError, TypeError):
             pass
-    raise InvalidEvent(f"timeout is {_short(timeout)}; nothing was sent; give whole seconds from 1 to 65535 as an int.")
+    raise InvalidEvent(f"timeout is {shown(timeout)}; nothing was sent; give whole seconds from 1 to 65535 as an int.")
 
 
 def _text(field: str, value: object) -> str:
@@ -330,17 +333,9 @@ def _text(field: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidEvent(f"{field} is {type(value).__name__}, not text; nothing was sent; give a str.")
     value = str.__str__(value)
-    if not _encodable(value):
+    if not encodable(value):
         raise InvalidEvent(f"{field} has half a surrogate pair; nothing was sent; give text that UTF-8 can encode.")
     return value
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def within_limit(size: int) -> None:
@@ -358,10 +353,3 @@ def _too_large(size: int) -> InvalidEvent:
 
 def _not_an_event(why: str) -> JSONParseError:
     return JSONParseError(f"the entry is not an event in elk-mq's JSON form: {why}; correct its producer.")
-
-
-def _short(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 130:
-        return f"a number of {value.bit_length()} bits"
-    text = str(value) if isinstance(value, Exception) else repr(value)
-    return text if len(text) <= 60 else text[:60] + "…"

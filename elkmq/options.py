@@ -6,6 +6,7 @@ Every field has its default and unit beside it; what does not fit together is re
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -23,6 +24,9 @@ MAX_NAME_BYTES = 255
 MAX_PRIORITY = 255
 """As in RabbitMQ; each level in use costs one stream."""
 
+LONGEST = 3_155_760_000.0
+"""Seconds of a time that anything may take: 100 years, which Python's and Redis' clocks can still count to."""
+
 
 def check_name(name: object) -> str:
     """Return a queue's name.
@@ -35,10 +39,9 @@ def check_name(name: object) -> str:
         _bad_name(f"is {type(name).__name__}, not text")
     if not name:
         _bad_name("is empty")
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
+    if not encodable(name):
         _bad_name("has half a surrogate pair")
+    size = len(name.encode())
     if size > MAX_NAME_BYTES:
         _bad_name(f"takes {size} bytes, more than {MAX_NAME_BYTES}")
     if "{" in name or "}" in name:
@@ -58,7 +61,7 @@ def _bad(name: str, why: str) -> NoReturn:
     raise InvalidOption(f"{name} {why}; nothing was sent; correct it.") from None
 
 
-def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.inf) -> float:
+def seconds(name: str, value: object, *, least: float = 0.0, most: float = LONGEST) -> float:
     """Return a span of time in seconds.
 
     Raises:
@@ -66,12 +69,12 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.
     """
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not _finite(number):
-        _bad(name, f"is {_shown(value)}, not a finite number of seconds or a timedelta")
+        _bad(name, f"is {shown(value)}, not a finite number of seconds or a timedelta")
     if not least <= number <= most:
         _bad(
             name,
             f"is {number:g} s, not from {least:g} to {most:g}"
-            if most < math.inf
+            if most < LONGEST or number > most
             else f"is {number:g} s, below {least:g}",
         )
     return float(number)
@@ -79,15 +82,50 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.
 
 def milliseconds(name: str, value: object, *, least: float = 0.0) -> int:
     """Return a span of time in whole milliseconds, at least 1 unless it is 0; 100 years at most. Raises: InvalidOption."""
-    span = seconds(name, value, least=least, most=3_155_760_000)
+    span = seconds(name, value, least=least)
     return max(1, round(span * 1000)) if span else 0
 
 
 def whole(name: str, value: object, least: int, most: int) -> int:
     """Return a whole number in a range. Raises: InvalidOption."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        _bad(name, f"is {_shown(value)}, not a whole number from {least} to {most}")
+        _bad(name, f"is {shown(value)}, not a whole number from {least} to {most}")
     return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Return True or False. Raises: InvalidOption: it is anything else, which might mean either."""
+    if not isinstance(value, bool):
+        _bad(name, f"is {shown(value)}, neither True nor False")
+    return value
+
+
+def text(name: str, value: object, most: int) -> str:
+    """Return text that can be sent, of at most so many characters. Raises: InvalidOption."""
+    if not isinstance(value, str):
+        _bad(name, f"is {shown(value)}, not text")
+    if len(value) > most:
+        _bad(name, f"has {len(value)} characters, more than {most}")
+    if not encodable(value):
+        _bad(name, "has half a surrogate pair")
+    return value
+
+
+def path_of(name: str, value: object) -> str:
+    """Return the path of a file or folder as text. Raises: InvalidOption."""
+    found = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(found, str) or not found or "\0" in found or not encodable(found):
+        _bad(name, f"is {shown(value)}, not a path")
+    return found
+
+
+def encodable(value: str) -> bool:
+    """Whether UTF-8 can encode it: half a surrogate pair cannot be."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(number: float) -> bool:
@@ -97,11 +135,16 @@ def _finite(number: float) -> bool:
         return False
 
 
-def _shown(value: object) -> str:
-    """A value in a message: cut short, and never a number whose digits take seconds to tell."""
+def shown(value: object) -> str:
+    """A value in a message: cut short, never a number whose digits take seconds to tell, and whatever its class does."""
     if isinstance(value, int) and value.bit_length() > 200:
         return f"a number of {value.bit_length()} bits"
-    text = repr(value)
+    if isinstance(value, str | bytes | bytearray):
+        value = value[:100]
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a user's class, or lists nested too deeply
+        return f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:60] + "…"
 
 
@@ -126,12 +169,10 @@ class Options:
         seconds("lease", self.lease, least=1, most=3600)
         seconds("dedupe_window", self.dedupe_window, most=86_400)
         whole("delivery_limit", self.delivery_limit, 0, 1_000_000)
-        if not isinstance(self.global_keyprefix, str) or "{" in self.global_keyprefix or "}" in self.global_keyprefix:
-            _bad("global_keyprefix", "is not text without braces")
-        try:
-            self.global_keyprefix.encode()
-        except UnicodeEncodeError:
-            _bad("global_keyprefix", "has half a surrogate pair")
+        prefix = text("global_keyprefix", self.global_keyprefix, MAX_NAME_BYTES)
+        if "{" in prefix or "}" in prefix:
+            _bad("global_keyprefix", "has braces")
+        flag("compete_with_originals", self.compete_with_originals)
 
     @property
     def lease_ms(self) -> int:
@@ -174,15 +215,15 @@ class QueueSettings:
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least, 10**12)
         if self.overflow not in (None, "reject", "drop_oldest"):
-            _bad("overflow", f"is {_shown(self.overflow)}, neither 'reject' nor 'drop_oldest'")
+            _bad("overflow", f"is {shown(self.overflow)}, neither 'reject' nor 'drop_oldest'")
         if self.overflow is not None and self.max_length is None:
             _bad("overflow", "goes with max_length")
         for name in ("ttl", "retention"):
             if getattr(self, name) is not None:
                 milliseconds(name, getattr(self, name), least=0.001)
         for name in ("dead_letter_expired", "single_active", "serve_elkmq01", "paused"):
-            if getattr(self, name) not in (None, True, False):
-                _bad(name, "is neither True nor False")
+            if getattr(self, name) is not None:
+                flag(name, getattr(self, name))
 
     def changes(self) -> dict[str, str]:
         """The settings by their names at the server; '' for defaults."""

@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from elkmq.errors import InvalidOption
+from elkmq.options import encodable, shown
 
 __all__ = ["create_table", "first_time"]
 
@@ -59,13 +60,13 @@ def first_time(database: Any, unique_id: str, *, table: str = TABLE, paramstyle:
         InvalidOption: ``table`` is no name, ``unique_id`` no id, or the paramstyle is unknown; nothing was written.
         Exception: What the database raises; roll back, and the event comes back.
     """
-    if not isinstance(unique_id, str) or not 0 < len(unique_id) <= LONGEST_ID:
+    if not isinstance(unique_id, str) or not 0 < len(unique_id) <= LONGEST_ID or not encodable(unique_id):
         raise InvalidOption(
-            f"unique_id is {str(unique_id)[:40]!r}; nothing was written; give a delivery's unique_id, text of 1 to 255 characters."
+            f"unique_id is {shown(unique_id)}; nothing was written; give a delivery's unique_id, text of 1 to 255 characters."
         )
-    style = paramstyle or _paramstyle(database)
-    if style not in _MARKS:
-        raise InvalidOption(f"paramstyle is {style!r}; nothing was written; give one of {', '.join(_MARKS)}.")
+    style = _paramstyle(database) if paramstyle is None else paramstyle
+    if not isinstance(style, str) or style not in _MARKS:
+        raise InvalidOption(f"paramstyle is {shown(style)}; nothing was written; give one of {', '.join(_MARKS)}.")
     # Not an INSERT that may fail: in PostgreSQL that would break the transaction. And not a look before it: two
     # transactions could both see nothing. ON CONFLICT is PostgreSQL's and SQLite's, IGNORE is MySQL's.
     name, mark = _checked(table), _MARKS[style]
@@ -79,6 +80,8 @@ def first_time(database: Any, unique_id: str, *, table: str = TABLE, paramstyle:
 
 def _execute(database: Any, statement: str, *parameters: Any) -> int:
     """Run a statement on a cursor, or on one of the connection's; how many rows it wrote."""
+    if not hasattr(database, "cursor") and not hasattr(database, "execute"):
+        raise InvalidOption(f"database is {shown(database)}; nothing was written; give a DB-API connection or cursor.")
     if not hasattr(database, "cursor"):
         database.execute(statement, *parameters)
         return int(database.rowcount)
@@ -106,4 +109,4 @@ def _paramstyle(database: Any) -> str:
 def _checked(table: object) -> str:
     if isinstance(table, str) and _NAME.fullmatch(table):
         return table
-    raise InvalidOption(f"table is {str(table)[:40]!r}; nothing was written; give the name of a table.")
+    raise InvalidOption(f"table is {shown(table)}; nothing was written; give the name of a table.")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from elkmq._aio.dead import DeadLetters
 from elkmq._aio.effects import Once
 from elkmq._aio.session import Session
 from elkmq._core.entry import Entry, number, unknown_format
+from elkmq._core.ids import following, is_place
 from elkmq.errors import InvalidOption, JSONParseError
 from elkmq.event import ServiceEvent
-from elkmq.options import QueueSettings, Seconds
+from elkmq.options import QueueSettings, Seconds, flag, shown
 from elkmq.stats import QueueStats, read_stats
 
 PAGE = 500
@@ -59,7 +60,7 @@ class Administration:
         """
         if not isinstance(key, str) or not 0 < len(key) <= 1024 or not key.isprintable():
             raise InvalidOption(
-                f"key is {str(key)[:40]!r}; nothing was claimed; give printable text of 1 to 1024 characters."
+                f"key is {shown(key)}; nothing was claimed; give printable text of 1 to 1024 characters."
             )
         return Once(self._session, key, hold, keep)
 
@@ -83,7 +84,7 @@ class Administration:
         for name in changes:
             if name not in known:
                 raise InvalidOption(
-                    f"there is no setting {name}; nothing was changed; the settings are {', '.join(known)}."
+                    f"there is no setting {shown(name)}; nothing was changed; the settings are {', '.join(known)}."
                 )
         pool, verbs = await self._session.open()
         wanted = replace(await self.settings(), **changes).changes()
@@ -110,6 +111,7 @@ class Administration:
 
         What is in flight stays. 10,000 a round trip.
         """
+        flag("delayed", delayed)
         pool, verbs = await self._session.open()
         removed, more = 0, True
         while more:
@@ -119,6 +121,8 @@ class Administration:
 
     async def delete(self, *, if_unused: bool = False, if_empty: bool = False) -> bool:
         """Delete the queue with all it holds; consumers lose their leases. False where a condition kept it."""
+        flag("if_unused", if_unused)
+        flag("if_empty", if_empty)
         pool, verbs = await self._session.open()
         return await pool.run(verbs.drop(if_unused=if_unused, if_empty=if_empty)) >= 0
 
@@ -129,16 +133,18 @@ class Administration:
 
         ``start`` and ``end``, both inclusive: an id of the log, server milliseconds, or an aware `datetime`.
         """
-        pool, verbs = await self._session.open(look=True)
         position, last = _position(start, "-"), _position(end, "+")
+        pool, verbs = await self._session.open(look=True)
         while True:
             page = await pool.run(verbs.event_log(position, last, PAGE))
             for entry in page:
                 yield _completed(entry)
             if len(page) < PAGE:
                 return
-            time, sequence = page[-1].id.decode().split("-")
-            position = f"{time}-{int(sequence) + 1}"
+            position = following(page[-1].id.decode())
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def _field(name: str) -> str:
@@ -148,15 +154,17 @@ def _field(name: str) -> str:
 def _position(value: str | int | datetime | None, default: str) -> str:
     if value is None:
         return default
+    place: object = value
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidOption("a datetime of the log has no time zone; nothing was read; give an aware one.")
-        return str(round(value.timestamp() * 1000))
-    text = str(value)
-    if all(part.isdecimal() and part.isascii() for part in text.split("-", 1)):
-        return text
+        place = str(max(0, (value - _EPOCH) // timedelta(milliseconds=1)))
+    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64:
+        place = str(value)
+    if is_place(place):
+        return str(place)
     raise InvalidOption(
-        f"{text[:40]!r} is no place in the log; nothing was read; give an id, milliseconds or a datetime."
+        f"{shown(value)} is no place in the log; nothing was read; give an id, milliseconds or a datetime."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
@@ -26,7 +27,7 @@ from elkmq._core.entry import Entry, unknown_format
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq.errors import EventQueueError, JSONParseError, LeaseLost, QueueClosed, ServerConnectionError
 from elkmq.event import ServiceEvent, plainly_an_event, put_back
-from elkmq.options import Seconds, seconds
+from elkmq.options import Seconds, seconds, whole
 
 log = logging.getLogger("elkmq")
 
@@ -66,14 +67,16 @@ class Consumer(Holder):
         finally:
             self._fetching.give()
 
-    async def get_many(self, n: int, timeout: float | None = None) -> list[Delivery]:
+    async def get_many(self, n: int, timeout: Seconds | None = None) -> list[Delivery]:
         """The next deliveries, ``n`` at most, in one round trip where they are there; waits as `get` for the first."""
+        whole("n", n, 1, sys.maxsize)
+        span = None if timeout is None else seconds("timeout", timeout)
         self._refuse_to_work()
         try:
             await self._fetching.take(None)
             self.state.batch = n
             self._resting = None
-            first = await self._next(None if timeout is None else now() + timeout)
+            first = await self._next(None if span is None else now() + span)
             if first is None:
                 return []
             found = [first]

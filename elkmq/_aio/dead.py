@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core.entry import Entry, number, unknown_format
-from elkmq._core.outgoing import batches
+from elkmq._core.ids import following, is_id
+from elkmq._core.outgoing import batches, each
 from elkmq.errors import InvalidOption, JSONParseError
 from elkmq.event import ServiceEvent
-from elkmq.options import whole
+from elkmq.options import shown, whole
 
 if TYPE_CHECKING:
     from elkmq._aio.session import Session
@@ -58,7 +59,7 @@ class DeadLetters:
     async def list(self, limit: int = 100, *, after: str | None = None) -> list[DeadLetter]:
         """The oldest ``limit`` dead letters, or those that follow the one with the id ``after``. One round trip."""
         whole("limit", limit, 1, 100_000)
-        start = "-" if after is None else _next(after)
+        start = "-" if after is None else following(_checked(after))
         pool, verbs = await self._session.open(look=True)
         return [_read(entry) for entry in await pool.run(verbs.dead_letters(start, limit))]
 
@@ -77,30 +78,26 @@ class DeadLetters:
 
     async def requeue(self, ids: Iterable[str]) -> int:
         """Send dead letters back to work, as new entries with their counts at zero; returns how many there were."""
+        wanted = [_checked(id_) for id_ in each(ids)]
         pool, verbs = await self._session.open()
         revived = 0
-        for batch in batches(ids, 100):
-            revived += sum(1 for id_ in await pool.run(verbs.revive([_checked(id_) for id_ in batch])) if id_)
+        for batch in batches(wanted, 100):
+            revived += sum(1 for id_ in await pool.run(verbs.revive(batch)) if id_)
         return revived
 
     async def drop(self, ids: Iterable[str]) -> int:
         """Drop dead letters for good; returns how many there were."""
+        wanted = [_checked(id_) for id_ in each(ids)]
         pool, verbs = await self._session.open()
-        return sum([await pool.run(verbs.drop_dead([_checked(id_) for id_ in batch])) for batch in batches(ids, 500)])
+        return sum([await pool.run(verbs.drop_dead(batch)) for batch in batches(wanted, 500)])
 
 
-def _checked(id_: object) -> str:
-    parts = str(id_).split("-")
-    if len(parts) == 2 and all(part.isdecimal() and part.isascii() for part in parts):
-        return str(id_)
-    raise InvalidOption(
-        f"{str(id_)[:40]!r} is no id of a dead letter, such as 1669887505996-0; nothing changed; correct it."
-    )
-
-
-def _next(id_: str) -> str:
-    time, sequence = _checked(id_).split("-")
-    return f"{time}-{int(sequence) + 1}"
+def _checked(id_: str) -> str:
+    if not is_id(id_):
+        raise InvalidOption(
+            f"{shown(id_)} is no id of a dead letter, such as 1669887505996-0; nothing changed; correct it."
+        )
+    return id_
 
 
 def _read(entry: Entry) -> DeadLetter:

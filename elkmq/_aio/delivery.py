@@ -10,16 +10,17 @@ from typing import Any, TypeVar
 from elkmq._aio.holder import Holder
 from elkmq._core.call import Call
 from elkmq._core.entry import Completed, Entry, Outgoing, number
-from elkmq._core.outgoing import Send, batches, checked, outgoing, read_headers
-from elkmq.errors import DequeueError, EventQueueError, LeaseLost
+from elkmq._core.outgoing import Send, batches, checked, each, outgoing, read_headers
+from elkmq._core.serving import as_text, told
+from elkmq.errors import DequeueError, EventQueueError, InvalidOption, LeaseLost
 from elkmq.event import Plain, ServiceEvent, from_plain, put_back, uuid_text
 from elkmq.keys import QueueKeys
-from elkmq.options import Seconds, check_name, milliseconds
+from elkmq.options import Seconds, check_name, flag, milliseconds, shown, text
 
 T = TypeVar("T")
 
-LONGEST_ERROR = 2000
-"""Characters of an error's text that are kept with an event."""
+MOST_REASON = 255
+"""Characters of the reason why an event was given up."""
 
 
 class Delivery:
@@ -135,6 +136,11 @@ class Delivery:
 
     async def reject(self, error: str = "", *, reason: str = "rejected") -> None:
         """Give it up: into the dead letters, with the reason and the error's text. Raises: LeaseLost."""
+        text("reason", reason, MOST_REASON)
+        if reason == "format":
+            raise InvalidOption(
+                "reason is 'format', which brings an event back to work as soon as it can be read; nothing changed; choose another."
+            )
         if self._again("rejected"):
             return
         call = self._consumer.verbs.reject(self._name, [self._key], reason, as_text(error))
@@ -147,6 +153,7 @@ class Delivery:
         it is among the dead letters now. Raises: LeaseLost.
         """
         span = milliseconds("delay", delay)
+        flag("failed", failed)
         if self._again("requeued"):
             return True
         call = self._consumer.verbs.requeue(self._name, [self._key], delay=span, failed=failed, error=as_text(error))
@@ -184,7 +191,7 @@ class Delivery:
             LeaseLost: The lease was lost; nothing was sent.
             QueueFull: A queue has no room for its events; nothing was sent, and the delivery can be completed later.
         """
-        sends = [event if isinstance(event, Send) else Send(event) for event in events]
+        sends = [event if isinstance(event, Send) else Send(event) for event in each(events)]
         targets = [self._target(send) for send in sends]
         json = b"" if response is None else checked(response).to_json()
         if self._again("completed"):
@@ -207,7 +214,7 @@ class Delivery:
         return self._entry.lane, self._entry.id
 
     def _target(self, send: Send) -> tuple[QueueKeys | None, Outgoing]:
-        keys, event = self._consumer.target(send.queue and check_name(send.queue)), outgoing(send)
+        keys, event = self._consumer.target(None if send.queue is None else check_name(send.queue)), outgoing(send)
         if keys is None:
             event = replace(event, fields=(*event.fields, "to", str(send.queue)))
         return keys, event
@@ -279,7 +286,7 @@ class Delivery:
             elif self.lost:
                 self._done()
             else:
-                await self.requeue(failed=isinstance(error, Exception), error=f"{type(error).__name__}: {error}")
+                await self.requeue(failed=isinstance(error, Exception), error=told(error))
         except LeaseLost:
             if error is None:
                 raise
@@ -298,7 +305,13 @@ async def ack_many(deliveries: Iterable[Delivery]) -> None:
     """Complete deliveries, in one round trip per consumer and 500. See `EventQueue.ack_many`."""
     held: dict[tuple[Holder, str], list[Delivery]] = {}
     refused: list[str] = []
-    for delivery in deliveries:
+    wanted = list(each(deliveries))
+    for delivery in wanted:
+        if not isinstance(delivery, Delivery):
+            raise InvalidOption(
+                f"{shown(delivery)} is no delivery; nothing was acknowledged; give what `receive` gave."
+            )
+    for delivery in wanted:
         try:
             if not delivery._again("acknowledged"):
                 held.setdefault((delivery._consumer, delivery._name), []).append(delivery)
@@ -324,8 +337,3 @@ async def ack_many(deliveries: Iterable[Delivery]) -> None:
             f"the leases on {len(refused)} deliveries were lost ({', '.join(refused[:5])}{', ...' if refused[5:] else ''}); "
             "somebody else has those events; the other deliveries were acknowledged."
         )
-
-
-def as_text(error: object) -> str:
-    """What went wrong, as text that can be sent: not too long, and no half of a surrogate pair."""
-    return str(error)[:LONGEST_ERROR].encode(errors="replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -22,7 +23,7 @@ from elkmq._core.sending import LAST_PATIENCE
 from elkmq._core.serving import FAILURE, failure_text
 from elkmq.errors import EmptyQueue, InvalidOption, RequestFailed
 from elkmq.event import MAX_TIMEOUT, ServiceEvent, TimestampedEvent, uuid_text
-from elkmq.options import Options, Seconds, seconds, whole
+from elkmq.options import Options, Seconds, path_of, seconds, shown, whole
 
 MANY = 10_000
 """Deliveries held or asked for at once, at most."""
@@ -49,7 +50,7 @@ class EventQueue(Administration):
         url: str | None = None,
         *,
         options: Options | None = None,
-        data: str | None = None,
+        data: str | os.PathLike[str] | None = None,
         **connection: Any,
     ) -> None:
         if url is not None and not isinstance(url, str):
@@ -58,7 +59,8 @@ class EventQueue(Administration):
             raise InvalidOption("data goes with the embedded server; nothing was sent; leave out either url or data.")
         if options is not None and not isinstance(options, Options):
             raise InvalidOption(f"options is {type(options).__name__}; nothing was sent; give elkmq.Options(...).")
-        self._session = Session(name, url, options or Options(), data, connection)
+        folder = None if data is None else path_of("data", data)
+        self._session = Session(name, url, options or Options(), folder, connection)
         self._home: object = None
         self._closed = False
         self._begin()
@@ -85,9 +87,8 @@ class EventQueue(Administration):
             ServerConnectionError: The server could not be reached; enqueue the same event again, it is added once.
         """
         pool, verbs = await self._session.open()
-        pairs = (
-            plain((event,)) if not (delay or priority or ttl is not None or headers or dedupe_id is not None) else None
-        )
+        more = delay != 0 or priority != 0 or ttl is not None or headers is not None or dedupe_id is not None
+        pairs = None if more else plain((event,))
         if pairs is not None:
             return (await pool.run(verbs.enqueue_plain(pairs)))[0].timestamp
         send = Send(event, None, delay, priority, ttl, headers, dedupe_id)
@@ -195,6 +196,8 @@ class EventQueue(Administration):
         whole("prefetch", prefetch, 1, MANY)
         span = self._session.options.lease if lease is None else lease
         span = seconds("lease", span, least=1, most=3600)
+        if on_lost is not None and not callable(on_lost):
+            raise InvalidOption(f"on_lost is {shown(on_lost)}; nothing was sent; give a function or None.")
         return await self._consumer(prefetch, span, on_lost)
 
     # -- requests
@@ -216,7 +219,8 @@ class EventQueue(Administration):
             TimeoutExpired: No response came in time.
             EnqueueError: The event was enqueued before without being awaited here.
         """
-        span = checked(event).timeout if timeout is None else seconds("timeout", timeout, least=0.001, most=MAX_TIMEOUT)
+        checked(event)
+        span = event.timeout if timeout is None else seconds("timeout", timeout, least=0.001, most=MAX_TIMEOUT)
         self._settle_in()
         return await self._requests.ask(event, float(span), priority, headers)
 
@@ -241,7 +245,7 @@ class EventQueue(Administration):
         event = ServiceEvent(max(1, math.ceil(span)), action, payload)
         response = (await self.await_response(event, timeout=span)).event
         if response.action == FAILURE:
-            raise RequestFailed(f"the handler of {action!r} failed: {failure_text(response.payload)}.")
+            raise RequestFailed(f"the handler of {shown(action)} failed: {failure_text(response.payload)}.")
         return response.payload
 
     # -- the end

@@ -11,7 +11,7 @@ from elkmq._aio._concurrency import Flag, Workers, outcome, stop_signals, to_be_
 from elkmq._aio.consumer import Consumer
 from elkmq._aio.delivery import Delivery
 from elkmq._aio.queue import EventQueue
-from elkmq._core.serving import FAILURE, Reject, Retry, backoff, failure, trace
+from elkmq._core.serving import FAILURE, Reject, Retry, as_text, backoff, failure, told, trace
 from elkmq.errors import (
     EventQueueError,
     InvalidOption,
@@ -20,8 +20,8 @@ from elkmq.errors import (
     ServerOutOfMemory,
     ServerReadOnly,
 )
-from elkmq.event import ServiceEvent
-from elkmq.options import Seconds, seconds, whole
+from elkmq.event import MAX_EVENT_BYTES, ServiceEvent
+from elkmq.options import Seconds, seconds, shown, text, whole
 
 log = logging.getLogger("elkmq")
 
@@ -65,6 +65,10 @@ class Service:
         retry_delay: Seconds = 1.0,
         grace: Seconds = 30.0,
     ) -> None:
+        if not isinstance(queue, EventQueue):
+            raise InvalidOption(
+                f"queue is {shown(queue)}; nothing was changed; give an EventQueue of the same flavour."
+            )
         self.queue = queue
         self._concurrency = whole("concurrency", concurrency, 1, 10_000)
         self._prefetch = self._concurrency if prefetch is None else whole("prefetch", prefetch, 1, 10_000)
@@ -85,11 +89,14 @@ class Service:
         Raises:
             InvalidOption: The action has a handler already.
         """
+        text("action", action, MAX_EVENT_BYTES)
 
         def register(function: H) -> H:
+            if not callable(function):
+                raise InvalidOption(f"{shown(function)} cannot be called; nothing was changed; give a function.")
             if action in self._handlers:
                 raise InvalidOption(
-                    f"the action {action!r} has a handler already; nothing was changed; choose another name."
+                    f"the action {shown(action)} has a handler already; nothing was changed; choose another name."
                 )
             self._handlers[action] = _adapted(function, json, delivery)
             return function
@@ -149,7 +156,7 @@ class Service:
         try:
             handler = self._handlers.get(event.action)
             if handler is None:
-                raise Reject(f"no handler for the action {event.action!r}")
+                raise Reject(f"no handler for the action {shown(event.action)}")
             result = await outcome(handler(delivery))
             if delivery.settled:
                 return
@@ -172,12 +179,12 @@ class Service:
 
     async def _failed(self, delivery: Delivery, error: BaseException) -> None:
         if delivery.settled or delivery.lost:
-            log.error("a handler failed after its event was settled or lost: %r", error)
+            log.error("a handler failed after its event was settled or lost: %s", told(error))
             return
-        text = f"{type(error).__name__}: {error}"
+        what = told(error)
         try:
             if isinstance(error, Retry):
-                await delivery.requeue(delay=error.delay, failed=error.failed, error=text)
+                await delivery.requeue(delay=error.delay, failed=error.failed, error=what)
             elif delivery.awaited:
                 log.info("a request is answered with its handler's error:\n%s", trace(error))
                 await delivery.complete(response=ServiceEvent.create_response(delivery.event, FAILURE, failure(error)))
@@ -185,10 +192,10 @@ class Service:
                 if not delivery.ours:  # nobody can tell whether it is awaited, and nobody else will answer it
                     response = ServiceEvent.create_response(delivery.event, FAILURE, failure(error))
                     await self.queue.enqueue_response(response)
-                await delivery.reject(str(error))
+                await delivery.reject(as_text(error))
             else:
                 log.warning("%r failed and is tried again:\n%s", delivery, trace(error))
-                await delivery.requeue(delay=backoff(delivery.failed, self._retry_delay, 60.0), failed=True, error=text)
+                await delivery.requeue(delay=backoff(delivery.failed, self._retry_delay, 60.0), failed=True, error=what)
         except EventQueueError as second:
             log.error("%r could not be settled and is handed out again: %s", delivery, second)
             delivery.forget()

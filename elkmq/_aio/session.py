@@ -37,6 +37,10 @@ class Session:
         self._connection = connection
         self._server: embedded.EmbeddedServer | None = None
         self._endpoint = Endpoint.from_url(url, **connection) if isinstance(url, str) else url
+        if url is None:
+            Endpoint.from_url(
+                "redis://", **connection
+            )  # what makes no sense is said now, not when the server has started
         self._opening = Lock()
         self._closed = False
         self._pool: Pool | None = None

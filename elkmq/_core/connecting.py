@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NoReturn
 
 from elkmq._core.url import ServerUrl
 from elkmq.errors import InvalidOption
+from elkmq.options import LONGEST, encodable
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class ConnectOptions:
             _wrong("sentinel_password", "goes with redis+sentinel:// only")
         if options.credential_provider is not None and (url.username or url.password):
             _wrong("credential_provider", "and a user or password in the url exclude each other")
+        if options.ssl_keyfile and not options.ssl_certfile:
+            _wrong("ssl_keyfile", "needs ssl_certfile")
         if options.ssl_check_hostname and options.ssl_cert_reqs == "none":
             _wrong("ssl_check_hostname", "needs a certificate that is verified, and ssl_cert_reqs is none")
         return options
@@ -102,19 +104,19 @@ def _unknown(name: str, *, secret: bool) -> NoReturn:
 def _seconds(name: str, value: Any) -> float:
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         _wrong(name, "is not a number of seconds")
-    if isinstance(value, bool) or not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and name != "retry_for"):
+    if isinstance(value, bool) or not 0 <= seconds <= LONGEST or (seconds == 0 and name != "retry_for"):
         _wrong(name, "is not a positive number of seconds")
     return seconds
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, str) and value.isdecimal())):
-        _wrong(name, "is not a whole number")
-    if int(value) < 1:
-        _wrong(name, "is less than 1")
-    return int(value)
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        _wrong(name, "is not a whole number from 1 on")
+    return value
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -124,7 +126,16 @@ def _text(name: str, value: Any) -> str | None:
         _wrong(name, "is not text")
     if not value:
         _wrong(name, "is empty")
+    if not encodable(value) or "\0" in value:
+        _wrong(name, "has half a surrogate pair or a zero byte")
     return value
+
+
+def _certificates(name: str, value: Any) -> str | None:
+    text = _text(name, value)
+    if text is not None and not text.isascii():
+        _wrong(name, "is not certificates in PEM")
+    return text
 
 
 def _client_name(name: str, value: Any) -> str | None:
@@ -181,7 +192,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "ssl_check_hostname": _flag,
     "ssl_ca_certs": _text,
     "ssl_ca_path": _text,
-    "ssl_ca_data": _text,
+    "ssl_ca_data": _certificates,
     "ssl_certfile": _text,
     "ssl_keyfile": _text,
     "ssl_password": _text,

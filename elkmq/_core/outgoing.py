@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from elkmq._core.entry import Outgoing
 from elkmq.errors import InvalidEvent, InvalidOption, JSONDumpError, JSONParseError
 from elkmq.event import ServiceEvent, known_as, within_limit
-from elkmq.options import MAX_PRIORITY, Seconds, milliseconds, whole
+from elkmq.options import MAX_PRIORITY, Seconds, milliseconds, shown, whole
 
 T = TypeVar("T")
 
@@ -50,9 +50,9 @@ def outgoing(send: Send) -> Outgoing:
     """
     event = checked(send.event)
     delay, priority = 0, 0
-    if send.delay:
+    if send.delay != 0:
         delay = milliseconds("delay", send.delay)
-    if send.priority:
+    if send.priority != 0:
         priority = whole("priority", send.priority, 0, MAX_PRIORITY)
     fields: tuple[bytes | str | int, ...] = ()
     if send.ttl is not None:
@@ -75,7 +75,13 @@ def parcels(events: Iterable[ServiceEvent | Send]) -> Iterator[list[Outgoing]]:
     parcel: list[Outgoing] = []
     size = 0
     for event in events:
-        found = outgoing(event if isinstance(event, Send) else Send(event))
+        send = event if isinstance(event, Send) else Send(event)
+        if send.queue is not None:
+            raise InvalidOption(
+                f"queue is {shown(send.queue)}; nothing was sent; an event for another queue goes with `Delivery.complete`, or "
+                "is enqueued at that queue."
+            )
+        found = outgoing(send)
         own = len(found.json) + sum(len(part) for part in found.fields if isinstance(part, bytes))
         if parcel and size + own > MOST_TEXT:
             yield parcel
@@ -106,13 +112,15 @@ def checked(event: object) -> ServiceEvent:
 def _dedupe_id(value: object) -> str:
     if not isinstance(value, str) or len(value) > 255 or not value.isprintable() or "|" in value:
         raise InvalidOption(
-            f"dedupe_id is {str(value)[:40]!r}; nothing was sent; give printable text of at most 255 characters without '|'."
+            f"dedupe_id is {shown(value)}; nothing was sent; give printable text of at most 255 characters without '|'."
         )
     return value
 
 
 def headers_json(headers: Mapping[str, Any]) -> bytes:
     """Write headers as JSON. Raises: JSONDumpError."""
+    if not isinstance(headers, Mapping):
+        raise JSONDumpError(f"headers is {shown(headers)}, not a mapping; nothing was sent; give a dict.")
     try:
         return json.dumps(dict(headers), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as exc:
@@ -132,13 +140,18 @@ def read_headers(data: bytes | None) -> dict[str, Any]:
     return found
 
 
+def each(items: Iterable[T]) -> Iterable[T]:
+    """The items. Raises: InvalidOption: it is nothing that has any, or text, whose letters nobody means."""
+    if isinstance(items, str | bytes | bytearray) or not isinstance(items, Iterable):
+        raise InvalidOption(f"a {type(items).__name__} is no list of items; nothing was sent; give several, or [one].")
+    return items
+
+
 def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
     """Split into lists of ``size`` at most; lists of events are shorter where their payloads are large."""
-    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
-        raise InvalidOption(f"a {type(items).__name__} is no list of items; nothing was sent; give several, or [one].")
     batch: list[T] = []
     text = 0
-    for item in items:
+    for item in each(items):
         payload = getattr(item.event if isinstance(item, Send) else item, "payload", None)
         own = len(payload) if isinstance(payload, str) else 0
         if batch and text + own > MOST_TEXT:

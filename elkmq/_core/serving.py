@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import traceback
 
-from elkmq.options import Seconds
+from elkmq.options import Seconds, seconds
+
+LONGEST_ERROR = 2000
+"""Characters of an error's text that are kept with an event."""
 
 FAILURE = "elkmq.error"
 """Action of a response that tells of a failure; its payload is JSON with ``type`` and ``message``."""
@@ -19,14 +22,28 @@ class Retry(Exception):
     """Raised by a handler: hand the event out again after ``delay`` seconds; ``failed`` counts it towards the limit."""
 
     def __init__(self, delay: Seconds = 0.0, *, failed: bool = True) -> None:
-        super().__init__(f"again in {delay} s")
-        self.delay = delay
+        self.delay = seconds("delay", delay)
+        super().__init__(f"again in {self.delay:g} s")
         self.failed = failed
+
+
+def as_text(error: object) -> str:
+    """What went wrong, as text that can be sent: not too long, no half of a surrogate pair, whatever the error's class does."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a user's class
+        text = f"a {type(error).__name__} that cannot be shown"
+    return text[:LONGEST_ERROR].encode(errors="replace").decode()
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line: its class and its text."""
+    return f"{type(error).__name__}: {as_text(error)}"
 
 
 def failure(error: BaseException) -> str:
     """The payload of a response that tells of an error."""
-    text = json.dumps({"type": type(error).__name__, "message": str(error)}, ensure_ascii=False)
+    text = json.dumps({"type": type(error).__name__, "message": as_text(error)}, ensure_ascii=False)
     return text.encode(errors="replace").decode()
 
 

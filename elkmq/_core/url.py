@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
 from elkmq.errors import InvalidOption
+from elkmq.options import encodable, path_of
 
 Address = tuple[str, int]
 """Host and port; port 0 means that the host is the path of a unix socket."""
@@ -75,6 +76,8 @@ def parse_url(url: str) -> ServerUrl:
     """
     if not isinstance(url, str):
         raise InvalidOption(f"the url is a {type(url).__name__}, not text; nothing was sent; {_SHAPE}.")
+    if not encodable(url):
+        raise InvalidOption(f"the url has half a surrogate pair; nothing was sent; {_SHAPE}.")
     scheme, separator, rest = url.strip().partition("://")
     if not separator or scheme.lower() not in _SCHEMES:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
@@ -90,7 +93,7 @@ def parse_url(url: str) -> ServerUrl:
             raise InvalidOption(
                 "the url names no path of a unix socket; nothing was sent; use the form unix:///run/redis.sock?db=0."
             )
-        addresses: tuple[Address, ...] = ((unquote(rest), 0),)
+        addresses: tuple[Address, ...] = ((path_of("the path of the url", unquote(rest)), 0),)
         path = ""
     else:
         hosts, _, path = rest.partition("/")
@@ -138,14 +141,25 @@ def _address(text: str, default_port: int) -> Address:
         port = after[1:]
     else:
         host, _, port = text.partition(":")
-    if any(letter.isspace() or letter in "\\<>^`{|}\"'" for letter in host):
+    host = unquote(host) or "localhost"
+    if not _can_be_a_host(host):
         raise InvalidOption(f"the host of the url cannot be a host's name; nothing was sent; {_SHAPE}.")
     if not port:
-        return unquote(host) or "localhost", default_port
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        return host, default_port
+    if not (port.isascii() and port.isdigit() and len(port) < 10 and 0 < int(port) < 65536):
         # Not quoted: with an unencoded '/' in the password this is a part of it.
         raise InvalidOption(f"the port of the url is not a number from 1 to 65535; nothing was sent; {_ENCODE}.")
-    return unquote(host) or "localhost", int(port)
+    return host, int(port)
+
+
+def _can_be_a_host(host: str) -> bool:
+    if any(letter.isspace() or not letter.isprintable() or letter in "\\<>^`{|}\"'" for letter in host):
+        return False
+    try:
+        host.encode("idna")  # as Python does to look it up: labels of 1 to 63 bytes
+    except UnicodeError:
+        return ":" in host
+    return True
 
 
 def _database(text: str) -> int:

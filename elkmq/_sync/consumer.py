@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -27,7 +28,7 @@ from elkmq._sync.link import Waiter
 from elkmq._sync.session import Session
 from elkmq.errors import EventQueueError, JSONParseError, LeaseLost, QueueClosed, ServerConnectionError
 from elkmq.event import ServiceEvent, plainly_an_event, put_back
-from elkmq.options import Seconds, seconds
+from elkmq.options import Seconds, seconds, whole
 
 log = logging.getLogger("elkmq")
 
@@ -67,14 +68,16 @@ class Consumer(Holder):
         finally:
             self._fetching.give()
 
-    def get_many(self, n: int, timeout: float | None = None) -> list[Delivery]:
+    def get_many(self, n: int, timeout: Seconds | None = None) -> list[Delivery]:
         """The next deliveries, ``n`` at most, in one round trip where they are there; waits as `get` for the first."""
+        whole("n", n, 1, sys.maxsize)
+        span = None if timeout is None else seconds("timeout", timeout)
         self._refuse_to_work()
         try:
             self._fetching.take(None)
             self.state.batch = n
             self._resting = None
-            first = self._next(None if timeout is None else now() + timeout)
+            first = self._next(None if span is None else now() + span)
             if first is None:
                 return []
             found = [first]

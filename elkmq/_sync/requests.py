@@ -19,6 +19,7 @@ from elkmq._sync.originals import OriginalResponders
 from elkmq._sync.session import Session
 from elkmq.errors import EnqueueError, TimeoutExpired
 from elkmq.event import ServiceEvent, TimestampedEvent, uuid_text
+from elkmq.options import shown
 
 
 class Requests:
@@ -44,7 +45,7 @@ class Requests:
         name, ttl = self._inbox.name, max(1, round(timeout * 1000))
         # The uuid is what responses are known by, also where the event came out of a queue.
         unique = f"{event.request_uuid:032x}"
-        if priority or headers is not None:
+        if priority != 0 or headers is not None:
             request = outgoing(Send(event, priority=priority, headers=headers, dedupe_id=unique))
             fields = ("ttl", ttl, "reply_to", name, *request.fields)
             call = verbs.enqueue([replace(request, inbox=name, fields=fields)])
@@ -71,7 +72,7 @@ class Requests:
             return self._inbox.response(uuid_text(event).encode(), send, timeout)
         except TimeoutError:
             raise TimeoutExpired(
-                f"no response to {event.action!r} came within {timeout:g} s; the request is not handed out any more, a "
+                f"no response to {shown(event.action)} came within {timeout:g} s; the request is not handed out any more, a "
                 "handler that already has it may still be at work; send a new one, or allow more time."
             ) from None
 

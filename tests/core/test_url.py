@@ -87,7 +87,7 @@ def test_tls_is_verified_unless_told_otherwise():
         ("redis://example?socket_timeout=0", "positive"),
         ("redis://example?socket_timeout=nan", "positive"),
         ("redis://example?retry_for=-1", "positive"),
-        ("redis://example?max_connections=0", "less than 1"),
+        ("redis://example?max_connections=0", "whole number from 1"),
         ("redis://example?max_connections=1.5", "whole number"),
         ("redis://example?client_name=a%20b", "space"),
         ("redis://example?ssl_ca_certs=x", "rediss"),

@@ -20,6 +20,7 @@ from elkmq import (
     ServerConnectionError,
     ServerOutOfMemory,
     ServerReadOnly,
+    ServerTooOld,
     ServiceEvent,
     aio,
 )
@@ -50,6 +51,11 @@ def everything(queue):
 
 
 READING = {"stats", "dead"}
+
+
+def server_ms(client):
+    seconds, microseconds = client.time()
+    return seconds * 1000 + microseconds / 1000
 
 
 @pytest.fixture
@@ -131,6 +137,15 @@ async def test_a_permission_that_is_missing(library, make_server, name):
         assert await drain(queue) == ["0"]  # nothing was lost
 
 
+async def test_a_server_that_lacks_a_command(library, make_server, name):
+    server = make_server(options={"rename-command": 'HELLO ""'})  # which came with 6.0
+    async with library() as lib:
+        queue = lib.queue(name, server.url, **FAST)
+        for call in everything(queue).values():
+            with pytest.raises(ServerTooOld, match="lacks a command.*nothing was changed; use Redis 6.0"):
+                await call()
+
+
 # -- servers that take no writes
 
 
@@ -172,7 +187,10 @@ async def test_a_full_memory(library, make_server, name):
             await held.ack()
             await (await soon(consumer.get(5))).ack()
             await (await soon(consumer.get(5))).requeue()
-            await asyncio.sleep(1.2)  # a lease, for which only heartbeats can keep it
+            with server.client() as client:
+                [(_, until_then)] = client.zrange(f"{name}(consumers)", 0, -1, withscores=True)
+                # Past the end of the lease that it has now: only heartbeats can keep it.
+                await asyncio.to_thread(eventually, lambda: server_ms(client) > until_then)
             await (await soon(consumer.get(5))).reject("no")
             assert (await queue.dequeue()).event.payload is not None
             await soon(consumer.close())
