@@ -30,6 +30,13 @@ log = logging.getLogger("elkmq")
 BEATS = 3
 """Heartbeats per lease: two may be lost."""
 
+PATIENCE = 1 / 6
+"""Of the shortest lease: how long a heartbeat's answer, or connecting, may take before another connection is tried. Two thirds
+of a lease are left when a connection goes mute at the worst moment: half a lease for the outage, and this to notice its end."""
+
+LEAST_PATIENCE = 0.5
+"""Seconds of it at least: a busy machine takes that long for nothing."""
+
 QUEUES_PER_BEAT = 100
 """Bounds how long one script runs."""
 
@@ -76,6 +83,8 @@ class Heart:
         self._members: weakref.WeakKeyDictionary[Member, float] = weakref.WeakKeyDictionary()
         """When each one's chores are due."""
         self._thread: threading.Thread | None = None
+        self._unanswered: float | None = None
+        """Since when no heartbeat was answered; None: the last one was."""
         self._failing: set[str] = set()
         """What was logged as failing: consumers whose chores do, '' for the heartbeats."""
 
@@ -107,11 +116,16 @@ class Heart:
             self._changed.notify()
 
     def _run(self) -> None:
-        # A heartbeat that could not be sent for longer than a beat is worth no more than the next one.
-        channel = Channel(self._endpoint, slot_key=self._slot_key, retry_for=1.0)
+        channel, patience = None, 0.0
         try:
             while work := self._due():
                 beating, everyone, tending = work
+                if channel is None or patience != self._patience(everyone):
+                    if channel is not None:
+                        channel.close()
+                    patience = self._patience(everyone)
+                    # A heartbeat that could not be sent for longer than a beat is worth no more than the next one.
+                    channel = Channel(self._endpoint.hurried(patience), slot_key=self._slot_key, retry_for=1.0)
                 try:
                     if beating:
                         self._beat(channel, everyone)
@@ -123,7 +137,15 @@ class Heart:
                 # The members must be able to go while this thread waits.
                 del work, everyone, tending
         finally:
-            channel.close()
+            if channel is not None:
+                channel.close()
+
+    def _patience(self, members: list[Member]) -> float:
+        """Seconds for an answer: few, as long as leases can be saved by it; then what the connection's options say."""
+        shortest = min(member.lease for member in members)
+        if self._unanswered is not None and now() - self._unanswered > shortest:
+            return self._endpoint.options.socket_timeout
+        return min(self._endpoint.options.socket_timeout, max(LEAST_PATIENCE, shortest * PATIENCE))
 
     def _due(self) -> tuple[bool, list[Member], list[Member]] | None:
         """Wait until there is something to do: whether it is a beat, for whom, and whose chores; None: nobody is left."""
@@ -164,9 +186,11 @@ class Heart:
                 if len(part) > 1 and not isinstance(error, ServerConnectionError):
                     parts += [[one] for one in part]  # one queue's trouble is not the others'
                     continue
+                self._unanswered = self._unanswered or sent
                 self._fails("", f"no heartbeat to {self._endpoint.describe()}, which is tried on and on", error)
                 self._sooner_beat(0.5)
                 continue
+            self._unanswered = None
             self._works("", f"the heartbeats to {self._endpoint.describe()} go on")
             for (member, name), left in zip(part, replies, strict=True):
                 if left < 0:

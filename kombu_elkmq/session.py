@@ -69,6 +69,7 @@ class Session(Upkeep):
         self.pump = Pump(self)
         self.deliveries = Deliveries(self)
         self._error: EventQueueError | None = None
+        self._told = False
         self.any_lost = False
         self.relay = Relay(self)
         self.routes = Routes(self)
@@ -101,12 +102,21 @@ class Session(Upkeep):
         """Whether nothing can be done any more over this session."""
         return self._error is not None
 
+    @property
+    def owes_news(self) -> bool:
+        """Whether it failed, and its consumers have not been told.
+
+        Kombu replaces a connection that says it is none without a word: its consumers would be left behind.
+        """
+        return self._error is not None and not self._told and bool(self.readers) and self.pid == os.getpid()
+
     def check(self) -> None:
         """Raise what ended this session.
 
         :raises EventQueueError: the server was away for longer than the lease, or declared this consumer dead
         """
         if self._error is not None:
+            self._told = True
             raise self._error
         if not self.any_lost:
             return
@@ -117,6 +127,7 @@ class Session(Upkeep):
                     "with other consumers; the connection is made anew."
                 ))  # fmt: skip
                 assert self._error is not None
+                self._told = True
                 raise self._error
 
     def fail(self, error: EventQueueError) -> None:

@@ -89,8 +89,8 @@ class Transport(base.Transport):
         connection.leave_loop()
 
     def verify_connection(self, connection: Session) -> bool:
-        """Whether the connection can be used, as far as is known."""
-        return connection.connected
+        """Whether the connection can be used, as far as is known, or has something to say first."""
+        return connection.connected or connection.owes_news
 
     def _collect(self, connection: Session | None) -> None:
         """Drop a connection that failed, or is a forked parent's: without a word to the server."""

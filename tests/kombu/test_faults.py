@@ -251,6 +251,26 @@ def test_an_outage_longer_than_the_lease_surfaces(
     assert inbox.wait(1) == ["x"]
 
 
+def test_an_outage_longer_than_the_lease_is_told_though_nobody_waited_when_it_was_noticed(
+    make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server, name: str
+) -> None:
+    proxy = make_proxy(fast_server.url)
+    reader = make_connection(proxy.url, lease=1)
+    inbox = Inbox(reader, queue_of(name))
+    assert inbox.nothing_comes()
+    session = inbox.consumer.channel.session
+    proxy.cut(refuse=True)
+    eventually(lambda: _drained(reader) and session.pump.mending, why="a connection that is being mended")
+    eventually(lambda: session.failed, why="the end of its patience")
+    proxy.heal()
+    # Not a new connection, on which nobody consumes.
+    with pytest.raises(ServerConnectionError, match=r"lease|refused|reset|reach"):
+        reader.drain_events(timeout=1)
+    with Inbox(reader, queue_of(name)).consumer:
+        reader.Producer().publish("after", routing_key=name)
+        reader.drain_events(timeout=10)
+
+
 def test_an_acknowledgement_is_told_however_long_the_connection_is_away_while_the_lease_holds(
     make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server, name: str
 ) -> None:

@@ -60,6 +60,34 @@ async def _is_blocked(server):
     await asyncio.to_thread(eventually, holds, why="a client to be blocked")
 
 
+async def test_a_connection_that_goes_mute_does_not_cost_the_lease_however_patient_its_options_are(
+    library, fast_server, make_proxy, name
+):
+    proxy, lease = make_proxy(fast_server.url), Options(lease=9)
+    async with library() as lib:
+        queue = lib.queue(name, proxy.url, options=lease, socket_timeout=60, socket_connect_timeout=60)
+        other = lib.queue(name, fast_server.url, options=lease)
+        await fill(queue, 1)
+        async with await other.consumer() as heir, await queue.consumer() as consumer:
+            delivery = await consumer.get(5)
+            assert await heir.get(0) is None  # it is registered, and would take over
+            before = _lease_ends(fast_server, name, consumer)
+            proxy.blackhole()
+            accepted = proxy.accepted
+            await asyncio.to_thread(eventually, lambda: proxy.accepted > accepted, 30, why="another connection")
+            proxy.heal()
+            # Renewed, or taken over from.
+            await asyncio.to_thread(eventually, lambda: _lease_ends(fast_server, name, consumer) != before, 60)
+            assert _lease_ends(fast_server, name, consumer) is not None
+            assert not delivery.lost
+            await asyncio.to_thread(proxy.cut)  # the other mute ones, for which nobody is to wait
+
+
+def _lease_ends(server, name, consumer):
+    with server.client() as client:
+        return client.zscore(f"{name}(consumers)", consumer.state.name)
+
+
 @pytest.mark.parametrize("side", ["request", "reply"])
 @pytest.mark.parametrize("verb", ["ack", "reject", "requeue", "complete"])
 async def test_a_verb_whose_connection_is_cut_takes_effect_once(library, fast_url, make_proxy, name, side, verb):

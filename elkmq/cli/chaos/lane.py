@@ -126,6 +126,11 @@ class Lane:
         if replaced:
             self.start_worker()
 
+    def made_anew(self) -> int:
+        """How often a consumer was made anew in the same process, so far."""
+        lost = sum(worker.log_has("Connection to broker lost") for worker in (*self.workers, *self.gone))
+        return sum(self.ledger.restarted.values()) + lost
+
     def all_processes(self) -> list[Process]:
         """Everybody who lives."""
         return [*self.producers, *self.workers]

@@ -127,10 +127,9 @@ def judged(fault: Fault, stage: Stage, tallies: Sequence[Tally]) -> Iterator[Pro
         yield Promise(f"{name}: none ran that nobody sent ({found.unknown})", found.unknown == 0)
         yield Promise(f"{name}: no producer gave up ({'; '.join(lane.silenced)})", not lane.silenced)
         yield Promise(f"{name}: no worker is deaf ({'; '.join(lane.deaf)})", not lane.deaf)
-        if not fault.restarts:
-            restarted = sum(lane.ledger.restarted.values())
-            lost = sum(worker.log_has("Connection to broker lost") for worker in (*lane.workers, *lane.gone))
-            yield Promise(f"{name}: no consumer was made anew ({restarted + lost})", restarted + lost == 0)
+        if not (fault.restarts or stage.overlong):
+            anew = lane.made_anew()
+            yield Promise(f"{name}: no consumer was made anew ({anew})", anew == 0)
             yield Promise(f"{name}: no worker ended ({'; '.join(lane.ended)})", not lane.ended)
         if fault.recovers is not None and found.recovered is not None:
             limit = fault.recovers * stage.settings.lease + SLACK / 2

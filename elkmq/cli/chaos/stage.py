@@ -33,7 +33,8 @@ START_TIMEOUT = 120.0
 """Seconds until every process has to be at work."""
 
 SAFE = 0.6
-"""Of a lease: an outage that is shorter costs nobody the lease. It is renewed every third, so two thirds are left at least."""
+"""Of a lease: an outage that is shorter costs nobody the lease. It is renewed every third, so two thirds are left at least; where
+connections stay mute, a sixth is needed to notice (`elkmq._heart.PATIENCE`)."""
 
 SLACK = 10.0
 """Seconds that a busy machine may take for what takes none."""

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from elkmq.cli.chaos.faults.base import Fault
 from elkmq.cli.chaos.records import now
-from elkmq.cli.chaos.stage import Stage
+from elkmq.cli.chaos.stage import SAFE, Stage
 from elkmq.cli.chaos.testbed.proxy import Proxy
+
+HOLES = (0.0, 0.4, 1.5)
+"""Leases for which nothing arrives."""
+
+STALL = 10.0
+"""Seconds at most."""
 
 
 def proxy_of(stage: Stage) -> Proxy:
@@ -25,14 +31,21 @@ def cut(stage: Stage) -> None:
 
 
 def half_open(stage: Stage) -> None:
-    """Drop what is sent, in both directions, and tell nobody; connections caught in it stay mute for good."""
+    """Drop what is sent, in both directions, and tell nobody; connections caught in it stay mute for good.
+
+    New connections work at once, after part of a lease, after more than one.
+    """
     stage.begin()
-    for _ in range(max(1, stage.settings.rounds // 2)):
+    for leases in HOLES:
         stage.run(stage.settings.pause)
-        stage.screen.say("nothing arrives any more, and nobody is told", "red")
+        if leases > SAFE:
+            for lane in stage.lanes:
+                anew = lane.made_anew()
+                stage.promise(f"{lane.kind.name}: no consumer was made anew before that ({anew})", not anew)
+        stage.screen.say(f"connections are mute for good, new ones for {leases * stage.settings.lease:.1f} s", "red")
         with stage.outage():
             proxy_of(stage).blackhole()
-            stage.run(min(1.0, stage.settings.lease / 4))
+            stage.run(leases * stage.settings.lease)
             proxy_of(stage).heal()
     stage.finish()
 
@@ -41,7 +54,7 @@ def stall(stage: Stage) -> None:
     """Hold everything back for a while, then deliver it."""
     stage.begin()
     stage.run(stage.settings.pause)
-    seconds = min(10.0, stage.settings.lease * 0.6)
+    seconds = min(STALL, stage.settings.lease / 2)
     stage.screen.say(f"everything is held back for {seconds:.0f} s", "red")
     with stage.outage():
         proxy_of(stage).stall()
