@@ -115,9 +115,7 @@ class Session(Upkeep):
 
         :raises EventQueueError: the server was away for longer than the lease, or declared this consumer dead
         """
-        if self._error is not None:
-            self._told = True
-            raise self._error
+        self._tell()
         if not self.any_lost:
             return
         for reader in self.readers.values():
@@ -126,9 +124,12 @@ class Session(Upkeep):
                     f"the lease on {reader.queue} was lost: this process was not heard of for too long; what it held is "
                     "with other consumers; the connection is made anew."
                 ))  # fmt: skip
-                assert self._error is not None
-                self._told = True
-                raise self._error
+                self._tell()
+
+    def _tell(self) -> None:
+        if self._error is not None:
+            self._told = True
+            raise self._error
 
     def fail(self, error: EventQueueError) -> None:
         """Nothing can be done any more over this session: the next one who asks is told."""
