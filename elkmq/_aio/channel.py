@@ -161,6 +161,8 @@ class Channel(Line):
         self._broken(closed())
         self._give_up(closed())
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._end is not None:
+            await self._end.aclose()
 
     def drop(self) -> None:
         """Hang up; calls without an answer, and the next one, make the channel connect anew."""

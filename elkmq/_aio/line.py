@@ -5,6 +5,9 @@ order of the replies), ``_again`` (to be sent once more). Here two tasks move th
 connection, reads replies until it breaks; the *mender* exists only while there is something to send and no connection.
 Calls of the same tick leave in one piece. A call whose task was cancelled stays where it is until its reply has been
 read, so that no reply meets the wrong call; if it was not written yet, it never is.
+
+At the end of an event loop `asyncio.run` cancels all tasks, those two among them. They go on then, since what is cleaned
+up at the end (a delivery's block, `close`) needs answers; `_until_the_end` ends them, in the loop's last moments.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -29,6 +32,10 @@ from elkmq.errors import EventQueueError
 
 _hook_of: ContextVar[Line | None] = ContextVar("_hook_of", default=None)
 _parents: list[Any] = []  # connections of the parent, in a forked child: kept, since their finalizers would warn
+
+
+MOST_CANCELLINGS = 2
+"""How often in a row reader and mender go on although somebody has cancelled them: who keeps on doing it is heeded."""
 
 
 class Interrupted(Exception):
@@ -58,6 +65,9 @@ class Line:
         self._fileno = -1
         self._reader: asyncio.Task[None] | None = None
         self._mender: asyncio.Task[None] | None = None
+        self._cancellings = 0
+        self._end: AsyncGenerator[None, None] | None = None
+        self._ended = False
         self._queue: deque[Sending[Any]] = deque()
         self._sent: deque[Sending[Any]] = deque()
         self._again: deque[Sending[Any]] = deque()
@@ -79,7 +89,7 @@ class Line:
         """Be as new, in a forked child; calls under way belong to the parent."""
         if self._raw is not None:
             disarm(self._fileno)
-            _parents.append((self._raw, self._reader, self._mender))
+            _parents.append((self._raw, self._reader, self._mender, self._end))
         self._be_new()
 
     # -- writing
@@ -165,6 +175,7 @@ class Line:
                     sending = self._sent.popleft()
                     self._progress = asyncio.get_running_loop().time()
                     self._backoff.reset()
+                    self._cancellings = 0
                     if self._unreached:
                         self._say(None)
                     self._settle(sending, read(sending.call, reply))
@@ -172,7 +183,10 @@ class Line:
                         raise self._stale
         except asyncio.CancelledError as error:
             if self._raw is raw:
-                self._broken(error)
+                if self._goes_on():
+                    self._reader = asyncio.get_running_loop().create_task(self._read(raw))
+                else:
+                    self._broken(error)
             raise
         except Exception as error:  # noqa: BLE001 - judged
             if self._raw is raw:
@@ -262,8 +276,25 @@ class Line:
         if self._again or self._queue:
             self._begin_to_mend()
 
+    def _goes_on(self) -> bool:
+        """Whether a task that was cancelled, and not by this class, is to be followed by another."""
+        self._cancellings += 1
+        return not (self._closed or self._ended) and self._cancellings <= MOST_CANCELLINGS
+
+    async def _until_the_end(self) -> AsyncGenerator[None, None]:
+        """Hang up when this is closed: here, or by the event loop, which closes all asynchronous generators at its end."""
+        try:
+            yield
+        finally:
+            self._ended = True
+            tasks = [task for task in (self._reader, self._mender) if task is not None]
+            for task in tasks:
+                task.cancel()
+            self._broken(closed())
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     def _begin_to_mend(self) -> None:
-        if self._mender is None and not self._closed:
+        if self._mender is None and not (self._closed or self._ended):
             self._mender = asyncio.get_running_loop().create_task(self._mend())
 
     async def _mend(self) -> None:
@@ -287,8 +318,12 @@ class Line:
                         self._give_up(error)
                     else:
                         self._say(error)
-        finally:
+        except asyncio.CancelledError:
             self._mender = None
+            if self._goes_on():
+                self._begin_to_mend()
+            raise
+        self._mender = None
         if self._raw is not None:
             self._send_again()
             self._flush()
@@ -298,6 +333,9 @@ class Line:
         if self._closed:
             await raw.disconnect(nowait=True)
             return
+        if self._end is None:
+            self._end = self._until_the_end()
+            await anext(self._end)
         self._raw = raw
         self._transport = raw._writer.transport
         self._fileno = self._transport.get_extra_info("socket").fileno()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import signal
+import sys
 
 import pytest
 
@@ -156,6 +158,72 @@ async def test_cancelled_at_any_moment(fast_url, name):
         stats = await queue.stats()
         assert (stats.completed, stats.ready, stats.in_flight, stats.dead) == (100, 0, 0, 0)
         assert len(done) == len(set(done))
+
+
+async def _much_under_way(queue: aio.EventQueue) -> list[object]:
+    """Waits, requests, a batch, and an acknowledgement that nobody waits for; returns what has to be kept alive."""
+    await queue.enqueue_many([event() for _ in range(20)])
+    consumer = await queue.consumer()
+    delivery = await consumer.get()
+    calls = [
+        queue.await_response(event()),
+        queue.dequeue_blocking(30),
+        queue.enqueue_many([event()] * 2000),
+        consumer.get(),
+    ]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.sleep(0)
+    await delivery.ack(wait=False)
+    return [consumer, delivery, *tasks]
+
+
+def test_an_event_loop_that_ends_with_much_under_way_leaves_no_task_behind(fast_url, name, monkeypatch, recwarn):
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    async def use() -> list[object]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        queue = aio.EventQueue(name, fast_url)
+        return [queue, *await _much_under_way(queue)]
+
+    for _ in range(5):
+        kept = asyncio.run(use())
+        del kept
+        gc.collect()
+    assert complaints == []
+    assert [str(w.message) for w in recwarn if "elkmq" in str(w.message) or "never awaited" in str(w.message)] == []
+
+
+def test_what_is_tidied_up_at_the_end_of_an_event_loop_is_answered(fast_url, name):
+    async def use() -> None:
+        queue = aio.EventQueue(name, fast_url)
+        await fill(queue, 3)
+        holding = asyncio.Event()
+
+        async def hold() -> None:
+            async with await queue.receive():
+                holding.set()
+                await asyncio.Event().wait()
+
+        kept.extend(asyncio.ensure_future(hold()) for _ in range(3))
+        await soon(holding.wait())
+
+    kept: list[object] = []
+    asyncio.run(use())
+    with EventQueue(name, fast_url) as after:
+        stats = after.stats()
+        assert (stats.ready, stats.in_flight) == (3, 0)
+
+
+async def test_who_cancels_all_tasks_until_none_is_left_comes_to_an_end(fast_url, name):
+    async with aio.EventQueue(name, fast_url) as queue:
+        kept = await _much_under_way(queue)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await soon(asyncio.wait(others))
+        assert await queue.enqueue(event()) > 0  # and whoever goes on is served
+        del kept
 
 
 def test_a_queue_object_goes_on_in_the_next_event_loop(fast_url, name):
