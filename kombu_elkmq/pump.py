@@ -275,7 +275,7 @@ class Pump:
         """Whether the read under way would bring what there is no room for, or lacks a queue that is idle now."""
         assert self._waiting is not None
         wanted = self._wanted()
-        return any(
+        return wanted != self._waiting and any(
             reader not in wanted or wanted[reader] != tokens_only for reader, tokens_only in self._waiting.items()
         ) or any(reader not in self._waiting for reader in wanted)  # fmt: skip
 

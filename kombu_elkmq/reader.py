@@ -175,6 +175,8 @@ class Reader:
 
     def room(self) -> int:
         """How many entries more its consumers may be given, as far as prefetch goes; what is buffered not taken off."""
+        if len(self.subscriptions) == 1:  # asked for several times a message
+            return self.subscriptions[0].channel.room()
         if not self.subscriptions:
             return 0
         channels = {subscription.channel for subscription in self.subscriptions}
