@@ -17,6 +17,7 @@ from elkmq.errors import (
     ServerError,
     ServerOutOfMemory,
     ServerReadOnly,
+    WrongKeyType,
 )
 
 RECOVERABLE_CONNECTION_ERRORS = (
@@ -29,8 +30,9 @@ RECOVERABLE_CONNECTION_ERRORS = (
 )
 """Another attempt, over a new connection, may work."""
 
-CONNECTION_ERRORS = (*RECOVERABLE_CONNECTION_ERRORS, AuthenticationError, amqp.ConnectionError)
-"""The connection cannot be used, or not be had."""
+CONNECTION_ERRORS = (*RECOVERABLE_CONNECTION_ERRORS, AuthenticationError, WrongKeyType, amqp.ConnectionError)
+"""The connection cannot be used, or not be had. A worker tries anew, also where somebody put something else in a queue's place:
+until that is mended; a producer hears of it at once."""
 
 RECOVERABLE_CHANNEL_ERRORS = (ServerOutOfMemory,)
 """Another attempt on the same connection may work."""

@@ -85,7 +85,11 @@ class Pump:
         self._reconnected = False
         self._recovering = 0
         self.put_off = math.inf
-        """When a take is due that was put off."""
+        """When a take, or the next blocking read, is due that was put off."""
+        self._refused = False
+        """Whether the server refused the last blocking read."""
+        self._block_at = 0.0
+        """When to try the next one."""
         self._rivals = 0
         """How many readers may have had entries to take, at the last look."""
 
@@ -262,6 +266,9 @@ class Pump:
         wanted = self._wanted()
         if not wanted:
             return
+        if clock.now() < self._block_at:
+            self.put_off = min(self.put_off, self._block_at)
+            return
         assert self._session.waiter is not None
         self._waiting, self._unblocking = wanted, False
         queues: list[tuple[Verbs, tuple[bytes, ...]]] = []
@@ -275,9 +282,11 @@ class Pump:
         """Whether the read under way would bring what there is no room for, or lacks a queue that is idle now."""
         assert self._waiting is not None
         wanted = self._wanted()
-        return wanted != self._waiting and any(
-            reader not in wanted or wanted[reader] != tokens_only for reader, tokens_only in self._waiting.items()
-        ) or any(reader not in self._waiting for reader in wanted)  # fmt: skip
+        if wanted == self._waiting:
+            return False
+        return any(reader not in wanted or wanted[reader] != only for reader, only in self._waiting.items()) or any(
+            reader not in self._waiting for reader in wanted
+        )
 
     def _unblock(self) -> None:
         session = self._session
@@ -324,12 +333,16 @@ class Pump:
         if isinstance(outcome, Exception):
             if isinstance(outcome, ServerConnectionError):
                 self.reconnected()  # what the lost reply held
+            elif self._refused:
+                self._block_at = clock.now() + TRY_AGAIN  # looking at the queues did not help
             elif not isinstance(outcome, LeaseLost | QueueClosed) and all(r.registered for r in waiting):
                 # A stream or its group is gone (FLUSHALL): a take makes it again.
                 log.warning("the queues are looked at anew: %s", outcome)
+                self._refused = True
             for reader in waiting:
                 reader.hungry = True
             return
+        self._refused = False
         by_verbs = {reader.verbs: reader for reader in waiting}
         found: list[tuple[Verbs, Entry]] = outcome
         now = clock.now()

@@ -19,6 +19,7 @@ from elkmq.errors import (
     ServerConnectionError,
     ServerOutOfMemory,
     ServerReadOnly,
+    WrongKeyType,
 )
 from elkmq.event import MAX_EVENT_BYTES, ServiceEvent
 from elkmq.options import Seconds, seconds, shown, text, whole
@@ -26,7 +27,10 @@ from elkmq.options import Seconds, seconds, shown, text, whole
 log = logging.getLogger("elkmq")
 
 PAUSE = 1.0
-"""Seconds after which a service tries again where the server could not be reached or takes no writes."""
+"""Seconds after which a service tries again, where it met what can pass (`TRIED_AGAIN`)."""
+
+TRIED_AGAIN = (ServerConnectionError, ServerReadOnly, ServerOutOfMemory, WrongKeyType)
+"""What can pass while a service waits; anything else ends it."""
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -106,7 +110,8 @@ class Service:
     async def run(self, *, signals: bool = True) -> None:
         """Serve until `stop`, or until SIGTERM or SIGINT where ``signals`` and this is the main thread.
 
-        Then takes no more, lets what runs finish for ``grace`` seconds and hands the rest back. Goes on over lost connections.
+        Then takes no more, lets what runs finish for ``grace`` seconds and hands the rest back. Goes on
+        over lost connections, and where the server takes no writes or a key of the queue is another program's for a while.
         """
         self._ending = False
         self._wake = Flag()
@@ -144,7 +149,7 @@ class Service:
                 return
             try:
                 delivery = await consumer.get()
-            except (ServerConnectionError, ServerReadOnly, ServerOutOfMemory) as error:
+            except TRIED_AGAIN as error:
                 log.error("the service goes on trying: %s", error)
                 await self._wake.wait(PAUSE)
                 continue

@@ -179,3 +179,28 @@ def test_clean_shutdown_hands_back_at_once(make_site: Callable[..., Site]) -> No
     for n in range(4):
         site.wait_for(f"done m{n}")
     assert set(started(site).values()) == {1}
+
+
+def test_keys_of_another_type_do_not_end_a_worker(
+    make_site: Callable[..., Site], make_server: Callable[..., Server]
+) -> None:
+    server = make_server()
+    site = late(make_site, server=server)
+    worker = site.worker(pool="solo")
+    site.call("mark", "before")
+    site.wait_for("done before")
+    client = server.client()
+    keys = client.keys("*")
+    for key in keys:
+        client.pipeline().delete(key).set(key, "of another program").execute()
+    worker.wait_for("Connection to broker lost")  # its lease cannot be renewed
+    for key in keys:
+        client.delete(key)
+
+    def back() -> bool:
+        with suppress(Exception):  # a queue that is half made is refused
+            site.call("mark", "after")
+        return "done after" in site.lines()
+
+    eventually(back, 60, "the worker to go on")
+    site.stop(worker, "solo")

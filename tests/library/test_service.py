@@ -256,6 +256,26 @@ async def test_it_goes_on_after_an_outage(library, make_server, name, caplog):
             assert await other.call("a", "2", timeout=20) == "2"
 
 
+async def test_it_goes_on_after_another_program_had_its_keys(library, server, name, caplog):
+    async with library() as lib:
+        queue, other = lib.queue(name, server.url), lib.queue(name, server.url)
+        service = lib.service(queue)
+
+        @service.on("a")
+        async def handle(payload):
+            return payload
+
+        with server.client() as client:
+            async with serving(service):
+                assert await other.call("a", "1") == "1"
+                keys = client.keys(f"{name}*")
+                for key in keys:
+                    client.pipeline().delete(key).set(key, "theirs").execute()
+                await asyncio.to_thread(eventually, lambda: "the service goes on trying" in caplog.text)
+                client.delete(*keys)
+                assert await other.call("a", "2", timeout=20) == "2"
+
+
 async def test_an_action_has_one_handler(library, fast_url, name):
     async with library() as lib:
         service = lib.service(lib.queue(name, fast_url))
