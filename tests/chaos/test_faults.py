@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from elkmq.cli.chaos.catalogue import FAULTS
-from elkmq.cli.chaos.run import Target, obstacle, one
+from elkmq.cli.chaos.run import obstacle, one
 from elkmq.cli.chaos.stage import Settings
+from elkmq.cli.chaos.target import Target
 from elkmq.cli.demo.screen import Screen
 
 SHORT = Settings(kinds=(), seed=1, lease=3.0, rounds=2, pause=0.5, rate=40.0, socket_timeout=1.0)

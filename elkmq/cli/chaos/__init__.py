@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+import sys
 import tempfile
 from contextlib import ExitStack
 
 import click
 
 from elkmq.cli.chaos.catalogue import FAULTS
-from elkmq.cli.chaos.plan import COMPARED, KINDS, with_scheme
+from elkmq.cli.chaos.plan import KINDS
 from elkmq.cli.chaos.report import closing, document
-from elkmq.cli.chaos.run import Target, Verdict, available, make
+from elkmq.cli.chaos.run import Verdict, available, make
 from elkmq.cli.chaos.stage import Settings
+from elkmq.cli.chaos.target import look, target_of
 from elkmq.cli.common import Command, Setup, examples, pass_setup
 from elkmq.cli.demo.screen import Screen
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status after SIGTERM, as shells have it."""
 
 DEFAULT_KINDS = "sync,asyncio,kombu,prefork,early,threads,solo"
 
@@ -81,14 +87,19 @@ def chaos(
     judged. The closing table counts what was sent, run once, run more than once and lost, and how long it took until work
     went on. The status is 1 if a promise was broken.
 
-    Without --broker each fault gets a server of its own. On a server of yours, queues named elkmq-chaos-... are used and
-    deleted; faults that would break the server itself are skipped.
+    Without --broker (or --url) each fault gets a server of its own, whatever ELKMQ_URL says. On a server of yours, queues
+    named elkmq-chaos-... are used and deleted; faults that would break the server itself are skipped. The status is 2 if
+    none was made.
     """
     if list_:
         for fault in FAULTS.values():
             setup.output.line(f"{fault.name:12} {fault.what}", {"fault": fault.name, "what": fault.what})
         return 0
-    target = _target(broker or os.environ.get("ELKMQ_CHAOS_BROKER") or "", admin=admin)
+    if setup.data or setup.prefix:
+        raise click.UsageError("chaos has neither --data nor --prefix: name a server with --broker, or none")
+    if broker and setup.url:
+        raise click.UsageError("--broker and --url name a server each: give one of them")
+    target = target_of(broker or setup.url or os.environ.get("ELKMQ_CHAOS_BROKER") or "", admin=admin)
     chosen = faults or (("random",) if long_ else tuple(name for name, fault in FAULTS.items() if not fault.long))
     if unknown := [name for name in chosen if name not in FAULTS]:
         raise click.UsageError(f"there is no fault {unknown[0]!r}; there are: {', '.join(FAULTS)}")
@@ -106,11 +117,17 @@ def chaos(
         messages=messages or (1_000_000 if long_ else 0),
         work=0.0 if messages or long_ else Settings.work,
     )
+    if not settings.kinds:
+        raise click.UsageError(f"none of these kinds of workers can run on {target.transport}://: {workers!r}")
+    look(target)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that nothing is left behind
     with ExitStack() as stack:
         folder = records or stack.enter_context(tempfile.TemporaryDirectory(prefix="elkmq-chaos-"))
         screen = stack.enter_context(Screen(stderr=setup.json))
         verdicts = list(make([FAULTS[n] for n in chosen], target, settings, os.path.abspath(folder), screen))
         _conclude(setup, screen, verdicts, settings.seed)
+    if all(verdict.skipped for verdict in verdicts):
+        return 2
     return 0 if all(verdict.kept for verdict in verdicts) else 1
 
 
@@ -120,10 +137,15 @@ def _conclude(setup: Setup, screen: Screen, verdicts: list[Verdict], seed: int) 
         return
     for drawn in closing(verdicts):
         screen.console.print(drawn)
+    skipped = sum(bool(verdict.skipped) for verdict in verdicts)
+    if skipped == len(verdicts):
+        screen.console.print("Nothing was made: every fault was skipped.", style="bold red")
+        return
     kept = all(verdict.kept for verdict in verdicts)
     said = "Every promise was kept" if kept else "A PROMISE WAS BROKEN"
+    but = f", {skipped} of {len(verdicts)} faults skipped" if skipped else ""
     screen.console.print(
-        f"{said}, in {screen.seconds:.0f} s (seed {seed}).", style="bold green" if kept else "bold red"
+        f"{said}, in {screen.seconds:.0f} s (seed {seed}){but}.", style="bold green" if kept else "bold red"
     )
 
 
@@ -132,15 +154,3 @@ def _kinds(text: str) -> list[str]:
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise click.UsageError(f"there are no workers {unknown[0]!r}; there are: {', '.join(KINDS)}")
     return kinds
-
-
-def _target(broker: str, *, admin: bool) -> Target:
-    scheme, colons, place = broker.partition("://")
-    if broker and not colons:
-        raise click.UsageError("--broker is no url: write elkmq://host:6379/0, redis://host:6379/0 or amqp://host//")
-    if not place:
-        if scheme.startswith("amqp"):
-            raise click.UsageError("there is no RabbitMQ of its own: name one, as in amqp://guest:guest@localhost//")
-        return Target(None, scheme or "elkmq", admin)
-    compared = scheme.removesuffix("s") in COMPARED
-    return Target(broker if compared else with_scheme(broker, scheme.replace("elkmq", "redis", 1)), scheme, admin)

@@ -9,7 +9,7 @@ from celery import Celery
 from celery.signals import worker_ready
 
 import kombu_elkmq
-from elkmq.cli.chaos.plan import KINDS, mine
+from elkmq.cli.chaos.plan import KINDS, events_of, mine
 from elkmq.cli.chaos.records import ENDED, READY, RESTARTED, Recorder
 from elkmq.cli.chaos.work import begin, number_of
 from elkmq.keys import FORMAT
@@ -26,6 +26,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     task_default_queue=part.queue,
+    event_exchange=events_of(part.queue),
     task_ignore_result=True,
     task_acks_late=not KINDS[part.kind].early,
     task_reject_on_worker_lost=True,

@@ -104,6 +104,11 @@ class Part:
         return {"visibility_timeout": self.lease} if self.scheme.startswith("redis") else {}
 
 
+def events_of(queue: str) -> str:
+    """The exchange of Celery's events: of its own, so that it can be deleted."""
+    return f"{queue}-events"
+
+
 def mine() -> Part:
     """The part of this process."""
     return Part(**json.loads(os.environ[VARIABLE]))

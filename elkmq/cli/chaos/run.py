@@ -13,6 +13,7 @@ from elkmq.cli.chaos.faults.base import Fault
 from elkmq.cli.chaos.judge import Tally
 from elkmq.cli.chaos.plan import KINDS
 from elkmq.cli.chaos.stage import SLACK, Settings, Stage
+from elkmq.cli.chaos.target import Target
 from elkmq.cli.chaos.testbed.servers import Server
 from elkmq.cli.demo.judge import Promise
 from elkmq.cli.demo.screen import Screen
@@ -36,17 +37,6 @@ class Verdict:
     def kept(self) -> bool:
         """Whether all promises held."""
         return all(promise.kept for promise in self.promises)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the faults are made to. ``url`` None: a server of the suite's own for each."""
-
-    url: str | None
-    transport: str
-    """The scheme that Kombu and Celery use."""
-    admin: bool = False
-    """Faults are wanted that other clients of the server notice too."""
 
 
 def obstacle(fault: Fault, target: Target, kinds: Sequence[str]) -> str:
@@ -100,7 +90,11 @@ def one(fault: Fault, target: Target, settings: Settings, folder: str, screen: S
             stack.enter_context(server)
         stage.connect()
         stack.callback(stage.close)
-        fault.strike(stage)
+        try:
+            fault.strike(stage)
+        except (KeyboardInterrupt, SystemExit):
+            screen.say(f"{fault.name}: interrupted; its processes are ended, and its queues deleted", "bold red")
+            raise
         tallies = stage.tallies()
         promises = [*judged(fault, stage, tallies), *stage.promises]
     verdict = Verdict(fault.name, fault.what, tallies, promises, screen.seconds - began, told=stage.told)

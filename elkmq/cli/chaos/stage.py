@@ -16,6 +16,7 @@ from elkmq.cli.chaos.judge import Incident, Spell, Tally, tally
 from elkmq.cli.chaos.lane import Lane, queue_name
 from elkmq.cli.chaos.plan import KINDS, Part, with_scheme
 from elkmq.cli.chaos.records import now
+from elkmq.cli.chaos.target import delete_queues
 from elkmq.cli.chaos.testbed.proxy import Proxy
 from elkmq.cli.chaos.testbed.servers import Server
 from elkmq.cli.demo.judge import Promise
@@ -302,7 +303,7 @@ class Stage:
         ]  # fmt: skip
 
     def left(self) -> dict[str, tuple[tuple[int, int, int], int]]:
-        """What is in each queue by its own account: (ready, in flight, delayed) and completed. On another's server it is deleted."""
+        """What is in each queue by its own account: (ready, in flight, delayed) and completed."""
         found = {}
         for lane in self.lanes:
             if self.transport != "elkmq":
@@ -312,8 +313,6 @@ class Stage:
                 with EventQueue(lane.queue, url, options=Options(), retry_for=5.0) as queue:
                     stats = queue.stats()
                     found[lane.kind.name] = ((stats.ready, stats.in_flight, stats.delayed), stats.completed)
-                    if self.server is None:
-                        queue.delete()
             except EventQueueError as error:
                 self.screen.say(f"the queue {lane.queue} could not be looked at: {error}")
         return found
@@ -327,9 +326,12 @@ class Stage:
         lane.incidents.append(Incident(worker, since, until=now()))
 
     def close(self) -> None:
-        """End everybody, at once."""
+        """End everybody, at once; of somebody's server, delete the queues."""
         for lane in self.lanes:
             for process in [*lane.all_processes(), *lane.gone]:
                 if process.running:
                     process.kill()
+        if self.server is None:
+            for said in delete_queues((lane, self.url_of(lane.kind.name, direct=True)) for lane in self.lanes):
+                self.screen.say(said, "bold red")
         self._stack.close()
