@@ -10,9 +10,9 @@ import asyncio
 import functools
 import hashlib
 import inspect
-from collections.abc import Hashable
+from collections.abc import Generator, Hashable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import connection as sync_connections
 from redis.asyncio import connection as async_connections
@@ -28,6 +28,8 @@ from elkmq._core import discovery
 from elkmq._core.connecting import ConnectOptions, keepalive
 from elkmq._core.url import Address, ServerUrl, parse_url
 from elkmq.errors import InvalidOption
+
+T = TypeVar("T")
 
 Raw = Any
 """A connection of redis-py. Its classes have no common type over the supported releases and both flavours."""
@@ -134,8 +136,17 @@ class Endpoint:
 
     def _locate(self, slot_key: bytes | None) -> Address:
         search = self._search(slot_key)
-        if search is None:
-            return self.url.addresses[0]
+        return self._ask(search) if search is not None else self.url.addresses[0]
+
+    def slots(self) -> discovery.SlotMap:
+        """Ask a cluster which node owns which slot.
+
+        :raises redis.exceptions.RedisError: no node answers
+        """
+        return self._ask(discovery.read_slots(self._seen()))
+
+    def _ask(self, search: Generator[discovery.Question, Any, T]) -> T:
+        """Ask the servers what a search wants to know; returns what it found."""
         try:
             question = next(search)
             while True:
@@ -153,6 +164,10 @@ class Endpoint:
                     question = search.send(reply)
         except StopIteration as found:
             return found.value  # type: ignore[no-any-return]
+
+    def _seen(self) -> dict[Address, None]:
+        # The nodes seen last come after the given ones, for the day when none of those is left.
+        return dict.fromkeys(self.url.addresses + self._nodes)
 
     async def _alocate(self, slot_key: bytes | None) -> Address:
         search = self._search(slot_key)
@@ -179,8 +194,7 @@ class Endpoint:
         if self.url.kind == "sentinel":
             return discovery.find_primary(self.url.addresses, self.url.service)
         if self.cluster:
-            # The nodes seen last come after the given ones, for the day when none of those is left.
-            return discovery.find_slot_owner(dict.fromkeys(self.url.addresses + self._nodes), slot_key)
+            return discovery.find_slot_owner(self._seen(), slot_key)
         return None
 
     def _learn(self, reply: Any) -> None:

@@ -41,6 +41,8 @@ What queues share, for Kombu (never in the way of a program that only uses queue
 ``PREFIXelkmq(expiring)``           zset     queue -> when to look whether it is still used, in server milliseconds
 ``PREFIXelkmq(unattended)``         set      queues whose expired entries go on though nobody consumes them
 ==================================  =======  ==========================================================================
+
+On a Cluster they begin with ``PREFIX{elkmq}``: all are in one slot, which is seldom that of a queue.
 """
 
 from __future__ import annotations
@@ -120,11 +122,12 @@ class SharedKeys:
     """The keys that queues share."""
 
     prefix: str = ""
+    cluster: bool = False
 
     @property
     def place(self) -> str:
         """What all of them begin with."""
-        return f"{self.prefix}elkmq"
+        return f"{self.prefix}{{elkmq}}" if self.cluster else f"{self.prefix}elkmq"
 
     def exchange(self, name: str) -> bytes:
         """The hash of an exchange."""

@@ -145,7 +145,7 @@ class Channel(Topology):
             if reader.buffer:
                 entry = reader.buffer.popleft()
             else:
-                entries = session.consuming().run(reader.verbs.take(session.name, 1)).entries
+                entries = session.wires_of(queue).consuming().run(reader.verbs.take(session.name, 1)).entries
                 if not entries:
                     return None
                 entry = entries[0]

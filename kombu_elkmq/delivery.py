@@ -152,7 +152,7 @@ class Deliveries:
     def flush(self) -> None:
         """Send the acknowledgements that were collected."""
         session = self._session
-        if session.pump.mending:
+        if session.pump.acks_wait:
             return
         while self._dirty:
             # Up to where another thread that pushes finds it: what this one took, and did not gather yet, would be in neither

@@ -37,11 +37,12 @@ class Link(Channel):
         endpoint: Endpoint,
         *,
         retry_for: float,
+        slot_key: bytes | None = None,
         block: float = 0.0,
         known: bool = False,
         on_reconnect: Callable[[Channel], None] | None = None,
     ) -> None:
-        super().__init__(endpoint, retry_for=retry_for, on_reconnect=on_reconnect)
+        super().__init__(endpoint, slot_key=slot_key, retry_for=retry_for, on_reconnect=on_reconnect)
         self._timeout += block
         self._known = known
         self._outbox: deque[Sending[Any]] = deque()

@@ -57,12 +57,11 @@ class Publisher:
                 return routed
             # A route to nowhere may be old as well: the server is asked either way.
             try:
-                if len(queues) == 1 and not versions:
-                    receipts = session.run(session.routing.enqueue(queues[0], [event for _, event in events]))
-                else:
-                    receipts = session.run(session.routing.publish(queues, versions, events))
-            except ServerConnectionError:
-                self._remember(messages, ids)
+                receipts = session.spread(queues, versions, events)
+            except EventQueueError as error:
+                # Where queues are on several nodes, one may have the message though another refused it.
+                if isinstance(error, ServerConnectionError) or (session.endpoint.cluster and len(queues) > 1):
+                    self._remember(messages, ids)
                 raise
             if receipts != CHANGED:
                 if _uncertain:

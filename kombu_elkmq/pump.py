@@ -94,6 +94,16 @@ class Pump:
         """How many readers may have had entries to take, at the last look."""
 
     @property
+    def steady(self) -> bool:
+        """Whether the connections hold, and it is known what was handed to us."""
+        return self._mender is None and not self._recovering
+
+    @property
+    def acks_wait(self) -> bool:
+        """Whether acknowledgements are kept for later: they could not be sent."""
+        return self._mender is not None
+
+    @property
     def mending(self) -> bool:
         """Whether a thread is at work on the connections: nobody else touches them."""
         return self._mender is not None
@@ -144,8 +154,22 @@ class Pump:
         """
         session = self._session
         self.put_off = math.inf  # whatever follows: a time that is over would wake an event loop again and again
-        if self._mender is not None or session.taker is None or session.waiter is None:
+        if not self.look(read=read):
             return
+        session.check()
+        session.deliveries.flush()
+        now = clock.now()
+        if not self.recovered(now):
+            return
+        self._feed(now)
+        session.push_uncorked()
+        self.maybe_block()
+
+    def look(self, *, read: bool) -> bool:
+        """Read what there is and see that the connections hold; False: they do not at present."""
+        session = self._session
+        if self._mender is not None or session.taker is None or session.waiter is None:
+            return False
         if read:
             session.taker.look()
             session.waiter.look()
@@ -155,22 +179,23 @@ class Pump:
             # The deliveries are still ours, and nothing is raised: a connection loss shorter than the lease is nobody's
             # business.
             self._mend(session.taker, session.waiter)
-            return
-        session.check()
-        session.deliveries.flush()
-        now = clock.now()
+            return False
+        return True
+
+    def recovered(self, now: float) -> bool:
+        """Whether it is known what was handed to us; where it is not, that is asked."""
         if now >= self._recover_at and not self._recovering:
             self._start_recovery(now)
-        if self._recovering:
-            return
+        return not self._recovering
+
+    def _feed(self, now: float) -> None:
+        session = self._session
         hungry = [reader for reader in session.readers.values() if reader.hungry and reader.subscriptions]
         self._rivals = len(hungry)
         if len(hungry) == 1:
             self._maybe_take(hungry[0], now)
         elif hungry:
             self._share(hungry, now)
-        session.push_uncorked()
-        self._maybe_block()
 
     # -- takes
 
@@ -256,7 +281,8 @@ class Pump:
                 wanted[reader] = False
         return wanted
 
-    def _maybe_block(self) -> None:
+    def maybe_block(self) -> None:
+        """Wait for entries, where there is nothing else to do."""
         if self._waiting is not None:
             if self._waiting_in_vain():
                 self._unblock()

@@ -122,6 +122,6 @@ class Relay:
             if not queues:
                 return
             events = [(index, event_for(queue)) for index, queue in enumerate(queues)]
-            if session.run(session.routing.publish(queues, versions, events)) != CHANGED:
+            if session.spread(queues, versions, events) != CHANGED:
                 return
             session.routes.forget(exchange)

@@ -27,7 +27,7 @@ class Remains:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        if session.taker is None or session.failed:
+        if not session.consumes or session.failed:
             self._end()
             return
         self._thread = threading.Thread(target=self._run, name="elkmq-remains", daemon=True)

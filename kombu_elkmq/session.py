@@ -12,18 +12,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
-from elkmq._core.call import command
+from elkmq._core.call import Call, command
 from elkmq._core.consumer import consumer_name
+from elkmq._core.entry import Outgoing as Event
 from elkmq._core.fork import forget_in_child
 from elkmq._core.routing import Routing
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq._endpoint import Endpoint
 from elkmq._heart import heart
-from elkmq.errors import EventQueueError, InvalidOption, LeaseLost, QueueClosed
+from elkmq.errors import EventQueueError, LeaseLost, QueueClosed
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.delivery import Deliveries
 from kombu_elkmq.links import wait_readable
@@ -35,6 +36,7 @@ from kombu_elkmq.relay import Relay
 from kombu_elkmq.remains import Remains
 from kombu_elkmq.routing import Routes
 from kombu_elkmq.upkeep import Upkeep
+from kombu_elkmq.wires import Wires
 
 if TYPE_CHECKING:
     from kombu_elkmq.loop import Loop
@@ -50,11 +52,6 @@ class Session(Upkeep):
     """See the module. Kombu calls it the connection; ``client`` is the `kombu.Connection`."""
 
     def __init__(self, client: Any, endpoint: Endpoint, options: TransportOptions) -> None:
-        if endpoint.cluster:
-            raise InvalidOption(
-                "elkmq+cluster:// is not supported by this release's Kombu transport; nothing was sent; use one server or "
-                "Sentinels (the library, elkmq.EventQueue, works on a cluster)."
-            )
         self.client = client
         super().__init__(endpoint, options)
         self.channels: list[Channel] = []
@@ -90,7 +87,10 @@ class Session(Upkeep):
         self.command.connect()
         found = self.command.run(command("INFO", "server", parse=_version, doing="ask for the server's version"))
         self.counting = found < (7,)
-        self.routing = Routing(self.options.global_keyprefix, window=WINDOW)
+        self.routing = self._routing()
+
+    def _routing(self) -> Routing:
+        return Routing(self.options.global_keyprefix, window=WINDOW)
 
     @property
     def connected(self) -> bool:
@@ -185,9 +185,7 @@ class Session(Upkeep):
         for reader in list(self.readers.values()):
             self.release(reader)
         for queue in self.exclusive:
-            self.command.run(self.routing.queue_delete(
-                queue, if_unused=False, if_empty=False, tombstone=True, who=self.name,
-            ))  # fmt: skip
+            self.command.run(self._delete_call(queue, tombstone=True))
 
     def hang_up(self) -> None:
         """Close the connections, and let the heart forget the readers."""
@@ -276,7 +274,41 @@ class Session(Upkeep):
         """There is a consumer more, or less."""
         self.wake()
 
-    # -- readers
+    # -- queues and their readers, on one server or (`kombu_elkmq.cluster`) on several
+
+    def wires_of(self, queue: str) -> Wires:  # noqa: ARG002 - on a Cluster each has its own
+        """The connections over which a queue is consumed."""
+        return self
+
+    def spread(
+        self, queues: Sequence[str], versions: Sequence[tuple[str, str]], events: Sequence[tuple[int, Event]]
+    ) -> list[bytes] | str:
+        """Publish (index of the queue, event) if every exchange still has its version; else `CHANGED`.
+
+        :raises EventQueueError: nothing was published, or it is not known whether it was
+        """
+        if len(queues) == 1 and not versions:
+            return self.run(self.routing.enqueue(queues[0], [event for _, event in events]))
+        return self.run(self.routing.publish(queues, versions, events))
+
+    def expect_queue(self, queue: str, expires: int | None) -> None:
+        """A queue is about to be declared that outlives its last use by so many ms (None: for ever)."""
+
+    def declared_queue(self, queue: str, settings: Mapping[str, str]) -> None:
+        """It was, with these settings."""
+
+    def delete_queue(
+        self, queue: str, *, if_unused: bool = False, if_empty: bool = False, tombstone: bool = False
+    ) -> int:
+        """Delete a queue and its bindings; see `Routing.queue_delete`."""
+        return self.run(self._delete_call(queue, if_unused=if_unused, if_empty=if_empty, tombstone=tombstone))
+
+    def _delete_call(
+        self, queue: str, *, if_unused: bool = False, if_empty: bool = False, tombstone: bool = False
+    ) -> Call[int]:
+        return self.routing.queue_delete(
+            queue, if_unused=if_unused, if_empty=if_empty, tombstone=tombstone, who=self.name
+        )
 
     def channel(self) -> Channel:
         """A new channel."""
@@ -294,7 +326,7 @@ class Session(Upkeep):
         found = self.readers.get(queue)
         if found is not None:
             return found
-        link = self.consuming()
+        link = self.wires_of(queue).consuming()
         verbs = self.verbs(queue)
         reader = Reader(self, queue, verbs, self.options.lease)
         sent = clock.now()
@@ -312,9 +344,7 @@ class Session(Upkeep):
         if reader.auto_delete and not reader.lost and self._error is None:
             self.deliveries.flush()
             self.release(reader)
-            self.run(
-                self.routing.queue_delete(reader.queue, if_unused=True, if_empty=False, tombstone=True, who=self.name)
-            )
+            self.delete_queue(reader.queue, if_unused=True, tombstone=True)
             self.exclusive.discard(reader.queue)
             self.routes.forget_all()
         elif not reader.known and reader.queue not in self.exclusive:
@@ -341,7 +371,8 @@ class Session(Upkeep):
         reader.registered = False
         self.readers.pop(reader.queue, None)
         if not reader.lost:
-            while self.consuming().run(reader.verbs.leave(self.name)):
+            link = self.wires_of(reader.queue).consuming()
+            while link.run(reader.verbs.leave(self.name)):
                 pass
 
     def hand_back(self, reader: Reader, delivered: list[Delivered]) -> None:

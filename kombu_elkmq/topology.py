@@ -104,6 +104,7 @@ class Topology(base.StdChannel):
             settings["exclusive"] = session.name
             session.claim(queue, settings)
         try:
+            session.expect_queue(queue, read.expires)
             found = self._own(
                 lambda instead: session.routing.queue_declare(
                     queue, read.text, settings, read.expires, who=session.name, instead=instead
@@ -115,6 +116,7 @@ class Topology(base.StdChannel):
         except Exception:
             session.disclaim(queue)
             raise
+        session.declared_queue(queue, settings)
         if "dead_letter_exchange" in settings:
             session.sweep_at = 0.0
         if read.max_priority is not None:
@@ -201,11 +203,7 @@ class Topology(base.StdChannel):
         reader = session.readers.get(queue)
         if reader is not None and not reader.subscriptions and not reader.known:
             session.release(reader)
-        held = session.run(
-            session.routing.queue_delete(
-                queue, if_unused=if_unused, if_empty=if_empty, tombstone=False, who=session.name
-            )
-        )
+        held = session.delete_queue(queue, if_unused=if_unused, if_empty=if_empty)
         if held == -3:
             raise locked(queue, (50, 40))
         if held == -1:
@@ -222,9 +220,7 @@ class Topology(base.StdChannel):
         reader = session.readers.get(queue)
         if reader is not None and not reader.subscriptions:
             session.release(reader)
-        session.run(
-            session.routing.queue_delete(queue, if_unused=False, if_empty=False, tombstone=True, who=session.name)
-        )
+        session.delete_queue(queue, tombstone=True)
         session.routes.forget_all()
 
     def list_bindings(self) -> list[tuple[str, str, str]]:

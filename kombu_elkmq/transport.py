@@ -10,6 +10,7 @@ from kombu.transport import base
 
 from kombu_elkmq import errors, responses, threads, urls
 from kombu_elkmq.channel import Channel
+from kombu_elkmq.cluster import ClusterSession
 from kombu_elkmq.loop import Loop
 from kombu_elkmq.session import Session
 
@@ -60,7 +61,7 @@ class Transport(base.Transport):
     def establish_connection(self) -> Session:
         """Connect, in one attempt."""
         endpoint, options = urls.endpoint_of(self.client, tls=self.tls)
-        session = Session(self.client, endpoint, options)
+        session = (ClusterSession if endpoint.cluster else Session)(self.client, endpoint, options)
         session.connect()
         return session
 

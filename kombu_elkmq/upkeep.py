@@ -55,13 +55,16 @@ class Upkeep(Wires):
         readers = [reader for reader in self.readers.values() if reader.registered]
         lease = round(self.options.lease * 1000)
         sent = clock.now()
-        replies = self.run(beat([(reader.verbs, self.name, lease) for reader in readers]))
+        replies = self._renew([(reader.verbs, self.name, lease) for reader in readers])
         for reader, left in zip(readers, replies, strict=True):
             if left < 0:
                 reader.lost = True
             else:
                 reader.heard(sent)
         self.check()
+
+    def _renew(self, consumers: list[tuple[Verbs, str, int]]) -> list[int]:
+        return self.run(beat(consumers))
 
     def guard(self) -> None:
         """See that nothing is started on leases that are over.
@@ -93,9 +96,12 @@ class Upkeep(Wires):
     def chores(self) -> None:
         """Now and then: see to queues that nobody consumes."""
         now = clock.now()
-        if now >= self.sweep_at and self.taker is not None and not self.pump.mending:
+        if now >= self.sweep_at and self.consumes and not self.pump.mending:
             self.sweep_at = now + self.options.lease
-            self.post(self.routing.sweep(), self._swept)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self.post(self.routing.sweep(), self._swept)
 
     def _swept(self, outcome: Any) -> None:
         if isinstance(outcome, Exception):

@@ -32,7 +32,7 @@ class Wires:
         self.pid = os.getpid()
         self.closed = False
         self.block = min(options.lease / 3, endpoint.options.socket_timeout)
-        self.command = Link(endpoint, retry_for=options.publish_timeout)
+        self.command = self._commanding()
         self.taker: Link | None = None
         self.waiter: Link | None = None
         self._lock = threading.RLock()
@@ -41,6 +41,12 @@ class Wires:
         self.corked_by: int | None = None
         self.awaited = 0
         """Answers that are wanted as soon as they are there."""
+
+    slot_key: bytes | None = None
+    """On a Cluster, a key of the queue that the consuming connections are for."""
+
+    def _commanding(self) -> Any:
+        return Link(self.endpoint, retry_for=self.options.publish_timeout)
 
     def _reconnected(self, _: Any) -> None:
         """A consuming connection was replaced."""
@@ -51,9 +57,14 @@ class Wires:
 
     def run(self, call: Call[T]) -> T:
         """Send a call and wait for its answer."""
+        self.usable()
+        found: T = self.command.run(call)
+        return found
+
+    def usable(self) -> None:
+        """Raise `QueueClosed` where the connection is closed, or a parent process's."""
         if self.closed or self.pid != os.getpid():
             raise QueueClosed("the connection is closed; nothing was sent; open a new one.")
-        return self.command.run(call)
 
     def post(
         self, call: Call[Any], done: Callable[[Any], None] | None = None, *, hurry: bool = True, gather: bool = False
@@ -71,7 +82,9 @@ class Wires:
                 self.awaited -= 1
                 (done or ignore)(outcome)
 
-        self.consuming().submit(call, told, push=not gather)
+        link = self.consuming()
+        # While a thread mends the connection, which can take it seconds, nobody else waits for that.
+        link.submit(call, told, push=not (gather or self._mending()))
 
     def cork(self) -> None:
         """This thread sees to it that `push` is called before it waits for anything, or starts anything."""
@@ -99,16 +112,25 @@ class Wires:
                 if self.taker is None:
                     lease = self.options.lease
                     self.waiter = Link(
-                        self.endpoint, retry_for=lease, block=self.block, on_reconnect=self._reconnected, known=True
-                    )
-                    taker = Link(self.endpoint, retry_for=lease, on_reconnect=self._reconnected)
+                        self.endpoint, retry_for=lease, slot_key=self.slot_key, block=self.block,
+                        on_reconnect=self._reconnected, known=True,
+                    )  # fmt: skip
+                    taker = Link(self.endpoint, retry_for=lease, slot_key=self.slot_key, on_reconnect=self._reconnected)
                     taker.connect()
                     self.waiter.connect()
-                    self._pipe = os.pipe()
-                    for end in self._pipe:
-                        os.set_blocking(end, False)
+                    self._open_pipe()
                     self.taker = taker
         return self.taker
+
+    @property
+    def consumes(self) -> bool:
+        """Whether there are connections for consuming."""
+        return self.taker is not None
+
+    def _open_pipe(self) -> None:
+        self._pipe = os.pipe()
+        for end in self._pipe:
+            os.set_blocking(end, False)
 
     def watched(self) -> dict[int, Any]:
         """What to watch while waiting: descriptors, and what tells a new one from an old one of the same number."""

@@ -200,6 +200,25 @@ class Form(Generic[T]):
         return Call(call.parse, (), call.script, call.retry, block, b"".join(parts), self._count, call.doing, call.fate)
 
 
+def slot_key(call: Call[Any]) -> bytes | None:
+    """The key whose slot a call is for, on a Cluster; None: any node can answer it.
+
+    It is read back from the command, so that nobody pays for it where there are no slots.
+    """
+    if call.script is not None:
+        # Behind the command's name, the SHA and the number of keys, each a line of its length and one of itself.
+        *_, length, rest = call.prefix.split(b"\r\n", 7)
+        return rest[: int(length[1:])]
+    name, *arguments = call.command or ("",)
+    if name in _KEYLESS or not arguments:
+        return None
+    found = arguments[arguments.index("STREAMS") + 1 if "STREAMS" in arguments else 0]
+    return found if isinstance(found, bytes) else str(found).encode()
+
+
+_KEYLESS = frozenset({"CLIENT", "HELLO", "INFO", "PING"})
+
+
 def encoded(call: Call[T]) -> Call[T]:
     """The same call with all of it encoded, for one that is sent many times."""
     count = call.prefix_count + len(call.command)

@@ -6,6 +6,7 @@ returns the address. The endpoint asks the questions over sync or asyncio connec
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ class Question(NamedTuple):
     address: Address
     command: tuple[str, ...]
 
+
+UNREACHED = "the cluster cannot be connected"
 
 Search = Generator[Question, Any, Address]
 
@@ -49,6 +52,40 @@ def find_primary(sentinels: Iterable[Address], service: str) -> Search:
     raise _failure("no master found by Sentinel", errors)
 
 
+class SlotMap:
+    """Which node owns which slot, from a reply to ``CLUSTER SLOTS`` of the node at ``asked``."""
+
+    def __init__(self, reply: Any, asked: Address) -> None:
+        # An empty host means: the one you asked.
+        ranges = sorted((first, last, _place(owner, asked)) for first, last, owner, *_ in reply)
+        self._firsts = [first for first, _, _ in ranges]
+        self._ranges = ranges
+
+    def owner(self, key: bytes) -> Address | None:
+        """The node that owns the slot of a key; None where none does."""
+        slot = key_slot(key)
+        at = bisect_right(self._firsts, slot) - 1
+        if at < 0 or self._ranges[at][1] < slot:
+            return None
+        return self._ranges[at][2]
+
+
+def read_slots(nodes: Iterable[Address]) -> Generator[Question, Any, SlotMap]:
+    """Ask each node of a cluster, until one answers, who owns which slot.
+
+    :raises redis.exceptions.RedisError: none answers.
+    """
+    errors: list[RedisError] = []
+    for node in nodes:
+        try:
+            reply = yield Question(node, ("CLUSTER", "SLOTS"))
+        except RedisError as error:
+            errors.append(error)
+            continue
+        return SlotMap(reply, node)
+    raise _failure(UNREACHED, errors)
+
+
 def find_slot_owner(nodes: Iterable[Address], key: bytes | None) -> Search:
     """Ask each node of a cluster which one owns the slot of a key; for no key, return the first that answers.
 
@@ -63,13 +100,15 @@ def find_slot_owner(nodes: Iterable[Address], key: bytes | None) -> Search:
             continue
         if key is None:
             return node
-        slot = key_slot(key)
-        for first, last, owner, *_ in reply:
-            if first <= slot <= last:
-                # An empty host means: the one you asked.
-                return (owner[0] or b"").decode() or node[0], int(owner[1])
-        errors.append(ClusterDownError(f"no node owns slot {slot}"))
-    raise _failure("the cluster cannot be connected", errors)
+        owner = SlotMap(reply, node).owner(key)
+        if owner is not None:
+            return owner
+        errors.append(ClusterDownError(f"no node owns slot {key_slot(key)}"))
+    raise _failure(UNREACHED, errors)
+
+
+def _place(owner: Any, asked: Address) -> Address:
+    return (owner[0] or b"").decode() or asked[0], int(owner[1])
 
 
 def _failure(what: str, errors: list[RedisError]) -> RedisError:

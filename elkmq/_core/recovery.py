@@ -50,8 +50,10 @@ _NOT_NOW = (
 )
 # Replies that redis-py, or an old release of it, has no class for; and what Redis 6 says from inside a script:
 # "Error running script (call to ...): @user_script:1: -READONLY ...".
+# In a slot that is being moved a script stops at the first key that has gone ahead.
 _NOT_NOW_REPLY = re.compile(
-    r"(?:ASK|BUSY|CLUSTERDOWN|MASTERDOWN|MOVED|TRYAGAIN|UNBLOCKED) "
+    r".*[Aa]ttempted to access a non local key in a cluster node"
+    r"|(?:ASK|BUSY|CLUSTERDOWN|MASTERDOWN|MOVED|TRYAGAIN|UNBLOCKED) "
     r"|(?:ERR )?Error running script .*: -(?:READONLY|MASTERDOWN) ",
     re.DOTALL,
 )

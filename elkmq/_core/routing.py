@@ -44,8 +44,10 @@ class Swept(NamedTuple):
 class Routing:
     """The calls. ``window``: dedupe window in ms."""
 
+    cluster = False
+
     def __init__(self, prefix: str = "", *, window: int = 120_000) -> None:
-        self.keys = SharedKeys(prefix)
+        self.keys = SharedKeys(prefix, self.cluster)
         self.prefix = prefix
         self._window = window
         self._place = self.keys.place
@@ -53,7 +55,7 @@ class Routing:
 
     def queue(self, name: str) -> QueueKeys:
         """The keys of a queue."""
-        return QueueKeys(name, self.prefix)
+        return QueueKeys(name, self.prefix, self.cluster)
 
     def enqueue(self, queue: str, events: Iterable[Outgoing]) -> Call[list[bytes] | str]:
         """Accept events for one queue, named by its routing key."""
@@ -147,17 +149,73 @@ class Routing:
             "queue_delete", name, int(if_unused), int(if_empty), TOMBSTONE if tombstone else "", who, instead, parse=int
         )  # fmt: skip
 
-    def queue_used(self, name: str, keep: int, now: int) -> Call[int]:
-        """Note that a queue that expires was used, at server ms ``now``."""
-        return command("ZADD", self.keys.of("expiring"), "XX", now + keep, name, parse=int)
-
     def _queue(self, script: str, name: str, *args: Arg, parse: Any) -> Call[Any]:
-        return Prepared(script, (self.queue(name).lane(0),), parse)(self._place, name, *args)
+        place = "" if self.cluster else self._place
+        return Prepared(script, (self.queue(name).lane(0),), parse)(place, name, *args)
 
     def sweep(self) -> Call[Swept]:
         """See to queues that nobody consumes."""
         keys = (self.keys.of("expiring"), self.keys.of("unattended"))
         return Prepared("sweep", keys, _swept)(self.prefix, self._place, TOMBSTONE)
+
+
+class Due(NamedTuple):
+    """The reply of sweep_due.lua."""
+
+    expiring: dict[str, str]
+    """Queues that may be unused -> when they were to be looked at, as the server writes it."""
+    unattended: list[str]
+
+
+class Look(NamedTuple):
+    """The reply of sweep_queue.lua; milliseconds until to look again, -1: never."""
+
+    gone: bool
+    unused: int
+    expired: int
+    outbox: int
+
+
+class ClusterRouting(Routing):
+    """The calls on a Cluster, where what queues share is in another slot than each of them: what is one step elsewhere is
+    several here, and `kombu_elkmq.cluster` puts them together.
+    """
+
+    cluster = True
+
+    def exchange_version(self, name: str) -> Call[str]:
+        """The version of an exchange, '' where there is none."""
+        return command("HGET", self.keys.exchange(name), "v", parse=lambda raw: (raw or b"").decode())
+
+    def expires(self, name: str, keep: int) -> Call[int]:
+        """Have a queue looked at in ``keep`` ms."""
+        return Prepared("queue_expires", (self.keys.of("expiring"),), int)(name, keep)
+
+    def unattended(self, name: str, *, there: bool = True) -> Call[int]:
+        """Have the dead letters of a queue sent on though nobody consumes it, or (False) not any more."""
+        return command("SADD" if there else "SREM", self.keys.of("unattended"), name, parse=int)
+
+    def expiring_at(self, name: str) -> Call[str]:
+        """When a queue is to be looked at, as the server writes it; '' where never."""
+        return command("ZSCORE", self.keys.of("expiring"), name, parse=lambda raw: (raw or b"").decode())
+
+    def stays(self, name: str) -> Call[int]:
+        """Do not look whether a queue is used."""
+        return command("ZREM", self.keys.of("expiring"), name, parse=int)
+
+    def queue_forget(self, name: str, seen: str) -> Call[int]:
+        """Take away what a deleted queue shared; ``seen``: what `expiring_at` said before it went. 0: it is there anew."""
+        keys = (self.keys.of("expiring"), self.keys.of("unattended"))
+        return Prepared("queue_forget", keys, int)(self._place, name, seen)
+
+    def sweep_due(self) -> Call[Due]:
+        """Which queues to see to."""
+        return Prepared("sweep_due", (self.keys.of("expiring"), self.keys.of("unattended")), _due)()
+
+    def sweep_queue(self, name: str, *, unused: bool, expired: bool) -> Call[Look]:
+        """See to one."""
+        lane = (self.queue(name).lane(0),)
+        return Prepared("sweep_queue", lane, _look)(int(unused), int(expired), TOMBSTONE)
 
 
 def binding_text(destination: str, key: str, to_exchange: bool, arguments: Mapping[str, Any]) -> str:
@@ -191,3 +249,12 @@ def _declared(raw: Sequence[Any]) -> Declared:
 
 def _swept(raw: Sequence[Any]) -> Swept:
     return Swept(_names(raw[0]), _names(raw[1]), raw[2])
+
+
+def _due(raw: Sequence[Any]) -> Due:
+    names = [item.decode() if isinstance(item, bytes) else str(item) for item in raw[0]]
+    return Due(dict(zip(names[::2], names[1::2], strict=True)), _names(raw[1]))
+
+
+def _look(raw: Sequence[Any]) -> Look:
+    return Look(raw[0] == 1, *raw[1:])

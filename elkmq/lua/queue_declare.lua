@@ -1,8 +1,9 @@
 -- Declares a queue with RabbitMQ's arguments, or looks at one.
 -- KEYS  1 main lane
--- ARGV  1 PREFIXelkmq  2 name  3 1 = only look  4 arguments as JSON, to compare with those of an earlier declaration
---       5 ms that it outlives its last use, '' = for ever  6 who asks, as a consumer of an exclusive queue  7 an owner of
---       exclusive queues that left them to whoever asks, '' = nobody  then settings: name, value, ...
+-- ARGV  1 PREFIXelkmq; '' on a Cluster, where that is in another slot (queue_expires.lua)  2 name  3 1 = only look
+--       4 arguments as JSON, to compare with those of an earlier declaration  5 ms that it outlives its last use, '' = for ever
+--       6 who asks, as a consumer of an exclusive queue  7 an owner of exclusive queues that left them to whoever asks, '' =
+--       nobody  then settings: name, value, ...
 -- Returns {'', ready, in flight, delayed, live consumers}; {'absent'} where there is nothing to look at; {'differs', the
 --   arguments it was declared with}; {'locked', owner} where it is another's, who is alive: then nothing changed.
 --- include keys
@@ -38,8 +39,11 @@ else
     settings = read_settings()
     wake_all()
   end
-  if settings and settings.dead_letter_exchange then redis.call('SADD', ARGV[1] .. '(unattended)', ARGV[2]) end
-  if ARGV[5] ~= '' then redis.call('ZADD', ARGV[1] .. '(expiring)', ms(now + tonumber(ARGV[5])), ARGV[2]) end
+  in_use(settings, now)
+  if ARGV[1] ~= '' then
+    if settings and settings.dead_letter_exchange then redis.call('SADD', ARGV[1] .. '(unattended)', ARGV[2]) end
+    if ARGV[5] ~= '' then redis.call('ZADD', ARGV[1] .. '(expiring)', ms(now + tonumber(ARGV[5])), ARGV[2]) end
+  end
 end
 local held = 0
 for _, lane in ipairs(lanes_of(settings)) do held = held + redis.call('XLEN', lane_key(lane)) end

@@ -84,12 +84,16 @@ class Sentinel(Server):
 
 
 class Cluster:
-    """A Redis Cluster of ``size`` primaries on loopback, all slots covered."""
+    """A Redis Cluster of ``size`` primaries on loopback, all slots covered.
 
-    def __init__(self, binary: Binary | None = None, *, size: int = 3) -> None:
+    Args:
+        options: As of `Server`, for each node.
+    """
+
+    def __init__(self, binary: Binary | None = None, *, size: int = 3, **options: Any) -> None:
         self._stack = ExitStack()
-        options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
-        self.nodes = [self._stack.enter_context(Server(binary, options=options)) for _ in range(size)]
+        self._binary, self._options = binary, options
+        self.nodes = [self._node() for _ in range(size)]
         bounds = [16384 * i // size for i in range(size + 1)]
         for node, start, end in zip(self.nodes, bounds, bounds[1:], strict=False):
             with node.client() as client:
@@ -99,17 +103,81 @@ class Cluster:
         for node in self.nodes:
             eventually(partial(self._complete, node), 30.0, "the cluster's nodes to know each other")
 
-    def _complete(self, node: Server) -> bool:
+    def _node(self) -> Server:
+        options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+        return self._stack.enter_context(Server(self._binary, options=options, **self._options))
+
+    def _complete(self, node: Server, more: int = 0) -> bool:
         with node.client(decode_responses=True) as client:
             answer: Any = client.execute_command("CLUSTER", "INFO")
         # a dict in some releases of redis-py, the server's text in others
         info = answer if isinstance(answer, dict) else dict(line.split(":") for line in answer.split())
-        return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == len(self.nodes)
+        return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == len(self.nodes) + more
 
     @property
     def url(self) -> str:
         """The url of its first node."""
         return self.nodes[0].url
+
+    def owner(self, key: str) -> Server:
+        """The node that owns the slot of a key."""
+        with self.client() as client:
+            port = int(client.get_node_from_key(key).port)
+        return next(node for node in self.nodes if node.port == port)
+
+    def names(self, start: str) -> list[str]:
+        """A queue's name for each node, in their order; each begins with ``start``."""
+        found: dict[int, str] = {}
+        number = 0
+        while len(found) < len(self.nodes):
+            name = f"{start}-{number}"
+            found.setdefault(self.owner(f"{{{name}}}").port, name)
+            number += 1
+        return [found[node.port] for node in self.nodes]
+
+    def add_replica(self, primary: Server) -> Server:
+        """A further node that follows a primary, once it is in step; `promote` makes it the owner of the slots."""
+        replica = self._node()
+        with replica.client() as client, primary.client() as of_primary:
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", primary.port)
+            name = _text(of_primary.execute_command("CLUSTER", "MYID"))
+            eventually(
+                lambda: client.execute_command("CLUSTER", "REPLICATE", name) in (b"OK", "OK", True),
+                30.0,
+                "the replica to know its primary",
+                ignoring=(redis.ResponseError,),
+            )
+            eventually(
+                lambda: client.info("replication")["master_link_status"] == "up", 30.0, "the replica to be in step"
+            )
+        for node in (*self.nodes, replica):
+            eventually(partial(self._complete, node, 1), 30.0, "all to know the replica")
+        return replica
+
+    def promote(self, replica: Server) -> None:
+        """Have a replica take the place of its primary, which is gone."""
+        with replica.client() as client:
+            client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+            eventually(lambda: client.info("replication")["role"] == "master", 30.0, "the replica to be promoted")
+        self.nodes.append(replica)
+
+    def move(self, key: str, target: Server) -> None:
+        """Move the slot of a key, with all that is in it, to another node."""
+        source = self.owner(key)
+        with source.client() as here, target.client() as there:
+            slot = int(here.execute_command("CLUSTER", "KEYSLOT", key))
+            ids = [_text(client.execute_command("CLUSTER", "MYID")) for client in (here, there)]
+            there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+            here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+            while keys := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                for each in keys:  # one after the other: in between some are here and some there
+                    here.execute_command("MIGRATE", "127.0.0.1", target.port, each, 0, 5000)
+            for client in (there, here):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+        for node in self.nodes:
+            if node.alive and node not in (source, target):
+                with node.client() as client:
+                    client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
 
     def client(self, **options: Any) -> redis.RedisCluster:
         """A redis-py client for it."""
@@ -126,3 +194,7 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

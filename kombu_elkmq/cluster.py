@@ -1,0 +1,430 @@
+"""A session on a Cluster: every queue is in a slot of its own, what queues share (exchanges, bindings) in another one.
+
+No command and no script works across slots, not even for two slots of one node. So what is one step on one server is here
+
+- a read that blocks: one for each queue, so each queue that is consumed has two connections of its own (`Room`). One that breaks
+  is mended by itself, at whichever node owns the slot then, and the other queues go on;
+- a publish by an exchange: the route's versions are looked at first, then each queue is given its copy, all nodes at once. A
+  copy carries the message's unique id, so that a repetition adds nothing where it arrived before;
+- declaring a queue that expires, and deleting one: in its own slot, and in that of what is shared. Who comes in between finds
+  what is left by `queue_forget.lua` and the sweep.
+
+docs/decisions/transport-on-a-cluster.md has the reasons.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from elkmq._core import clock
+from elkmq._core.call import Call, slot_key
+from elkmq._core.entry import Outgoing as Event
+from elkmq._core.routing import CHANGED, ClusterRouting, Swept
+from elkmq._core.sending import ignore, raise_first
+from elkmq._core.verbs import Verbs, beat
+from elkmq.errors import EventQueueError
+from elkmq.keys import SharedKeys
+from kombu_elkmq.pump import Pump
+from kombu_elkmq.relay import Relay
+from kombu_elkmq.session import WINDOW, Session
+from kombu_elkmq.shards import Shards
+from kombu_elkmq.wires import GOODBYE, Wires
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kombu_elkmq.delivery import Deliveries
+    from kombu_elkmq.reader import Reader
+
+log = logging.getLogger("kombu_elkmq")
+
+
+class Room(Wires):
+    """One queue's connections and what keeps its entries coming, which takes the room for its session."""
+
+    def __init__(self, session: ClusterSession, slot_key: bytes) -> None:
+        self.session = session
+        super().__init__(session.endpoint, session.options)
+        self.slot_key = slot_key
+        self.name = session.name
+        self.readers: dict[str, Reader] = {}
+        self.pump = Pump(self)  # type: ignore[arg-type]
+
+    def _commanding(self) -> Any:
+        return self.session.command
+
+    def _open_pipe(self) -> None:
+        """The session has one."""
+
+    def _reconnected(self, _: Any) -> None:
+        self.pump.reconnected()
+
+    def _mending(self) -> bool:
+        return self.pump.mending
+
+    def push_uncorked(self) -> None:
+        """Send what was gathered, unless this thread does so later."""
+        if self.session.corked_by != threading.get_ident():
+            self.push()
+
+    def close(self) -> None:
+        """Hang up."""
+        self.pump.stop()
+        for link in (self.taker, self.waiter):
+            if link is not None:
+                link.close()
+
+    # -- for the pump, the session's
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """Where what was handed out goes."""
+        return self.session.deliveries
+
+    @property
+    def sweep_at(self) -> float:
+        """When the session's chores are due."""
+        return self.session.sweep_at
+
+    def check(self) -> None:
+        """Raise what ended the session."""
+        self.session.check()
+
+    def fail(self, error: EventQueueError) -> None:
+        """The queue's node was away for longer than the lease: the session ends."""
+        self.session.fail(error)
+
+    def wake(self) -> None:
+        """End the waiting of whoever waits for messages."""
+        self.session.wake()
+
+    def sooner(self, reader: Reader, seconds: float) -> None:
+        """Have the heart see to the queue when something is due."""
+        self.session.sooner(reader, seconds)
+
+    def hand_back(self, reader: Reader, delivered: list[tuple[bytes, bytes]]) -> None:
+        """Give back what no application has seen."""
+        self.session.hand_back(reader, delivered)
+
+
+class Pumps(Pump):
+    """The pumps of all rooms as one. What the prefetch of a channel allows is shared out among all queues here."""
+
+    def __init__(self, session: ClusterSession) -> None:
+        super().__init__(session)
+        self._rooms = session.rooms
+        self._ready: set[Pump] = set()
+
+    @property
+    def mending(self) -> bool:
+        """Whether one of the connections is being mended."""
+        return any(room.pump.mending for room in self._all())
+
+    @property
+    def acks_wait(self) -> bool:
+        """No: those of a room that is being mended wait there."""
+        return False
+
+    def _all(self) -> list[Room]:
+        return list(self._rooms.values())
+
+    def stop(self) -> None:
+        """The session ends."""
+        for room in self._all():
+            room.pump.stop()
+
+    def settle_down(self) -> None:
+        """Read replies only, of a session that takes no more."""
+        for room in self._all():
+            room.pump.settle_down()
+
+    def next_look(self) -> float:
+        """Seconds after which `run` is to be called again though nothing could be read."""
+        return min((room.pump.next_look() for room in self._all()), default=super().next_look())
+
+    def run(self, *, read: bool = True) -> None:
+        """Do what can be done now."""
+        session = self._session
+        self.put_off = float("inf")
+        pumps = [room.pump for room in self._all() if room.pump.look(read=read)]
+        session.check()
+        session.deliveries.flush()
+        now = clock.now()
+        pumps = [pump for pump in pumps if pump.recovered(now)]
+        self._ready = set(pumps)
+        self._feed(now)
+        session.push_uncorked()
+        for pump in pumps:
+            pump.maybe_block()
+
+    def top_up(self, reader: Reader, now: float) -> None:
+        """An entry left the buffer: perhaps it is time for the next take."""
+        if self._rivals <= 1 and reader.hungry:
+            self._maybe_take(reader, now)
+            self._session.push_uncorked()
+
+    def _may_take(self, reader: Reader, now: float) -> bool:
+        room = self._rooms.get(reader.queue)
+        return room is not None and room.pump.steady and room.pump in self._ready and super()._may_take(reader, now)
+
+    def take(self, reader: Reader, n: int) -> None:
+        """Ask for up to n entries."""
+        self._rooms[reader.queue].pump.take(reader, n)
+
+    def let_go(self, reader: Reader) -> None:
+        """End the blocking read of a reader which is about to leave."""
+        if (room := self._rooms.get(reader.queue)) is not None:
+            room.pump.let_go(reader)
+
+
+class BesideRelay(Relay):
+    """The relay on a thread: the node that a dead letter goes to may be away while all that are consumed are there."""
+
+    def __init__(self, session: ClusterSession) -> None:
+        super().__init__(session)
+        self._working = threading.Lock()
+
+    def run(self) -> None:
+        """Relay what there is, beside the caller."""
+        if self._waiting and self._working.acquire(blocking=False):
+            threading.Thread(target=self._work, name="elkmq-relay", daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            super().run()
+        finally:
+            self._working.release()
+            if self._waiting:
+                self._session.wake()
+
+
+class ClusterSession(Session):
+    """See the module."""
+
+    command: Shards
+    routing: ClusterRouting
+
+    def __init__(self, client: Any, endpoint: Any, options: Any) -> None:
+        self.rooms: dict[str, Room] = {}
+        self._by_key: dict[bytes, Room] = {}
+        self._sweeping = threading.Lock()
+        super().__init__(client, endpoint, options)
+        self.pump = Pumps(self)
+        self.relay = BesideRelay(self)
+
+    def _commanding(self) -> Any:
+        shared = SharedKeys(self.options.global_keyprefix, cluster=True).of("exchanges")
+        return Shards(self.endpoint, retry_for=self.options.publish_timeout, any_key=shared)
+
+    def _routing(self) -> ClusterRouting:
+        return ClusterRouting(self.options.global_keyprefix, window=WINDOW)
+
+    def forget_parent(self) -> None:
+        """In a forked child: nothing here is the child's."""
+        super().forget_parent()
+        self.rooms.clear()
+        self._by_key.clear()
+        self._sweeping = threading.Lock()
+        self.command.forget_parent()
+        self.pump = Pumps(self)
+        self.relay = BesideRelay(self)
+
+    # -- rooms
+
+    def wires_of(self, queue: str) -> Room:
+        """The connections over which a queue is consumed."""
+        room = self.rooms.get(queue)
+        if room is None:
+            with self._lock:
+                room = self.rooms.get(queue)
+                if room is None:
+                    if self._pipe is None:
+                        self._open_pipe()
+                    key = self.routing.queue(queue).lane(0)
+                    room = self.rooms[queue] = self._by_key[key] = Room(self, key)
+        return room
+
+    def reader(self, queue: str) -> Reader:
+        """The reader of a queue, registered; made where there is none."""
+        try:
+            found = super().reader(queue)
+        except BaseException:
+            if queue not in self.readers:
+                self._close_room(queue)
+            raise
+        self.rooms[queue].readers[queue] = found
+        return found
+
+    def release(self, reader: Reader) -> None:
+        """Hand back what a reader holds, unregister it, and hang up its connections."""
+        try:
+            super().release(reader)
+        finally:
+            self._close_room(reader.queue)
+
+    def _close_room(self, queue: str) -> None:
+        room = self.rooms.pop(queue, None)
+        if room is not None:
+            self._by_key = {key: other for key, other in self._by_key.items() if other is not room}
+            room.close()
+
+    @property
+    def consumes(self) -> bool:
+        """Whether there are connections for consuming."""
+        return bool(self.rooms)
+
+    def post(
+        self, call: Call[Any], done: Callable[[Any], None] | None = None, *, hurry: bool = True, gather: bool = False
+    ) -> None:
+        """Send a call of a consumer; nobody waits for its answer."""
+        room = self._by_key.get(slot_key(call) or b"")
+        if room is not None:
+            room.post(call, done, hurry=hurry, gather=gather)
+            return
+        try:
+            outcome = self.command.run(call)
+        except EventQueueError as error:
+            outcome = error
+        (done or ignore)(outcome)
+
+    def push(self) -> None:
+        """Send what was gathered."""
+        for room in list(self.rooms.values()):
+            room.push()
+
+    def watched(self) -> dict[int, Any]:
+        """What to watch while waiting."""
+        found = super().watched()
+        for room in list(self.rooms.values()):
+            found.update(room.watched())
+        return found
+
+    def read(self, fd: int) -> None:
+        """A watched descriptor can be read: read what there is."""
+        super().read(fd)
+        for room in list(self.rooms.values()):
+            room.read(fd)
+
+    def hang_up_wires(self) -> None:
+        """Close everything."""
+        for queue in list(self.rooms):
+            self._close_room(queue)
+        super().hang_up_wires()
+
+    def _leave(self) -> None:
+        self.command.give_up_after(GOODBYE)
+        self.deliveries.flush()
+        for reader in list(self.readers.values()):
+            room = self.rooms.get(reader.queue)
+            try:
+                if room is not None:
+                    room.be_quick()
+                    if room.taker is not None and not room.pump.mending:
+                        room.taker.flush()
+                self.release(reader)
+            except EventQueueError as error:
+                log.warning("could not say goodbye to %s, which is noticed within the lease: %s", reader.queue, error)
+        for queue in self.exclusive:
+            self._delete(queue, tombstone=True)
+
+    # -- what takes several steps
+
+    def spread(
+        self, queues: Sequence[str], versions: Sequence[tuple[str, str]], events: Sequence[tuple[int, Event]]
+    ) -> list[bytes] | str:
+        """Publish: see to the versions, then give each queue its copies. Where one fails others may have theirs."""
+        if versions:
+            looks = self._run_all([self.routing.exchange_version(name) for name, _ in versions])
+            if looks != [version for _, version in versions]:
+                return CHANGED
+        of_queue: dict[int, list[int]] = {}
+        for position, (index, _) in enumerate(events):
+            of_queue.setdefault(index, []).append(position)
+        found = self._run_all([
+            self.routing.enqueue(queues[index], [events[position][1] for position in positions])
+            for index, positions in of_queue.items()
+        ])  # fmt: skip
+        receipts = [b""] * len(events)
+        for positions, of_one in zip(of_queue.values(), found, strict=True):
+            for position, receipt in zip(positions, of_one, strict=True):
+                receipts[position] = receipt
+        return receipts
+
+    def _run_all(self, calls: list[Call[Any]]) -> list[Any]:
+        if len(calls) == 1:
+            return [self.run(calls[0])]
+        self.usable()
+        return raise_first(self.command.run_many(calls))
+
+    def _renew(self, consumers: list[tuple[Verbs, str, int]]) -> list[int]:
+        return [left for (left,) in self._run_all([beat([one]) for one in consumers])]
+
+    def expect_queue(self, queue: str, expires: int | None) -> None:
+        """Have the sweep look at a queue that expires, before it is there: so it is never there unknown."""
+        if expires is not None:
+            self.run(self.routing.expires(queue, expires))
+
+    def declared_queue(self, queue: str, settings: Mapping[str, str]) -> None:
+        """Have the sweep send on what dies in it."""
+        if "dead_letter_exchange" in settings:
+            self.run(self.routing.unattended(queue))
+
+    def delete_queue(
+        self, queue: str, *, if_unused: bool = False, if_empty: bool = False, tombstone: bool = False
+    ) -> int:
+        """Delete a queue, then its bindings, unless it is declared anew in between."""
+        self.usable()
+        return self._delete(queue, if_unused=if_unused, if_empty=if_empty, tombstone=tombstone)
+
+    def _delete(self, queue: str, **how: bool) -> int:
+        seen = self.command.run(self.routing.expiring_at(queue))
+        held = self.command.run(self._delete_call(queue, **how))
+        if held >= 0:
+            self.command.run(self.routing.queue_forget(queue, seen))
+        return held
+
+    # -- queues that nobody consumes
+
+    def _sweep(self) -> None:
+        """On a thread: it takes a few round trips, and one node that is away must not hold the others' messages up."""
+        if self._sweeping.acquire(blocking=False):
+            threading.Thread(target=self._sweep_all, name="elkmq-sweep", daemon=True).start()
+
+    def _sweep_all(self) -> None:
+        try:
+            self._swept(self._look_at_all())
+        except EventQueueError as error:
+            if not self.closed:
+                self._swept(error)
+        finally:
+            self._sweeping.release()
+
+    def _look_at_all(self) -> Swept:
+        run, routing = self.command.run, self.routing
+        due = run(routing.sweep_due())
+        dropped, dead, again = [], [], -1
+        for name in {**due.expiring, **dict.fromkeys(due.unattended)}:
+            unused = name in due.expiring
+            try:
+                found = run(routing.sweep_queue(name, unused=unused, expired=name in due.unattended))
+                if found.gone:
+                    if run(routing.queue_forget(name, due.expiring[name])):
+                        dropped.append(name)
+                    continue
+                if unused:
+                    run(routing.expires(name, found.unused) if found.unused >= 0 else routing.stays(name))
+                if found.expired >= 0:
+                    again = min(found.expired, again if again >= 0 else found.expired)
+                elif name in due.unattended:
+                    run(routing.unattended(name, there=False))
+            except EventQueueError as error:
+                log.warning(
+                    "the queue %s, which nobody consumes, was not seen to, that is tried again: %s", name, error
+                )
+                continue
+            if found.outbox:
+                dead.append(name)
+        return Swept(dropped, dead, again)
