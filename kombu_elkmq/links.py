@@ -79,10 +79,6 @@ class Link(Channel):
             with suppress(ResponseError):  # not permitted: then a wait is ended by hanging up
                 self.client_id = int(self._raw.read_response(disconnect_on_error=False))
 
-    def give_up_after(self, seconds: float) -> None:
-        """Repeat calls over a broken connection for so long from now on."""
-        self._retry_for = min(self._retry_for, seconds)
-
     @property
     def fd(self) -> int:
         """What to watch for replies; -1 where there is no connection."""

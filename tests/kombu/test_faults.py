@@ -279,7 +279,7 @@ def test_an_acknowledgement_is_told_however_long_the_connection_is_away_while_th
     inbox = Inbox(reader, queue_of(name), ack=False)
     writer.Producer().publish("x", routing_key=name)
     inbox.wait(1)
-    reader.default_channel.session.taker.give_up_after(0.02)
+    reader.default_channel.session.taker._retry_for = 0.02
     accepted = proxy.accepted
     proxy.cut(refuse=True)
     inbox.messages[0].ack()
