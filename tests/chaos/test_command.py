@@ -21,7 +21,8 @@ from tests.waiting import eventually
         (["--broker", "elkmq://u:secret@[127.0.0.1:1/0", "cut"], "IPv6"),
         (["--broker", "elkmq://u:secret@127.0.0.1:99999/0", "cut"], "port"),
         (["--broker", "amqp://u:secret@127.0.0.1:99999//", "cut"], "malformed"),
-        (["--broker", "amqp://", "cut"], "no RabbitMQ of its own"),
+        (["--broker", "amqp://", "cut"], "no server of its own"),
+        (["--broker", "redis+sentinel://h/0?service=s", "cut"], "elkmq+sentinel"),
         (["cut", "--workers", ","], "none of these kinds"),
         (["cut", "--workers", "sync", "--broker", "redis://"], "none of these kinds"),
         (["cut", "--workers", "nobody"], "'nobody'"),
@@ -42,11 +43,12 @@ def test_a_run_in_which_nothing_was_made_does_not_pass_for_a_good_one():
     assert "Nothing was made" in elkmq("chaos", "--broker", "redis://", "wire", "--workers", "kombu", status=2).out
 
 
-@pytest.mark.parametrize("scheme", ["elkmq", "redis", "amqp"])
-@pytest.mark.parametrize("option", ["--broker", "--url"])
-def test_a_broker_that_is_not_there_is_named_at_once(scheme, option):
+@pytest.mark.parametrize(
+    ("option", "scheme"), [("--broker", "elkmq"), ("--broker", "redis"), ("--broker", "amqp"), ("--url", "redis")]
+)
+def test_a_broker_that_is_not_there_is_named_at_once(option, scheme):
     port = free_port()
-    said = elkmq("chaos", option, f"{scheme}://u:secret@127.0.0.1:{port}//0", "cut", status=1).err
+    said = elkmq("chaos", option, f"{scheme}://u:secret@127.0.0.1:{port}/0", "cut", status=1).err
     assert str(port) in said
     assert "secret" not in said
 
@@ -75,11 +77,12 @@ def test_somebody_s_server_is_left_as_it_was_whenever_it_ends(make_server, numbe
         assert _for_good(client) == []
 
 
-def test_the_same_when_it_is_done(make_server):
+def test_the_same_when_it_is_done_by_whatever_way_the_server_is_reached(make_server):
     server = make_server()
-    elkmq(
-        "chaos", "--url", server.url.replace("redis", "elkmq", 1), "cut", "--workers", "sync,solo",
-        "--rounds", "1", "--lease", "3", timeout=200,
-    )  # fmt: skip
+    said = elkmq(
+        "chaos", "--broker", server.unix_url.replace("unix", "elkmq+socket", 1), "kill", "cut", "--workers", "sync,solo", "--rounds", "1", "--lease", "3",
+        timeout=200,
+    ).out  # fmt: skip
+    assert "1 of 2 faults skipped" in said  # there is no proxy to a socket
     with server.client() as client:
         assert _for_good(client) == []

@@ -16,7 +16,7 @@ from elkmq.cli.chaos.plan import KINDS
 from elkmq.cli.chaos.report import closing, document
 from elkmq.cli.chaos.run import Verdict, available, make
 from elkmq.cli.chaos.stage import Settings
-from elkmq.cli.chaos.target import look, target_of
+from elkmq.cli.chaos.target import broker_of, look, target_of
 from elkmq.cli.common import Command, Setup, examples, pass_setup
 from elkmq.cli.demo.screen import Screen
 
@@ -99,7 +99,7 @@ def chaos(
         raise click.UsageError("chaos has neither --data nor --prefix: name a server with --broker, or none")
     if broker and setup.url:
         raise click.UsageError("--broker and --url name a server each: give one of them")
-    target = target_of(broker or setup.url or os.environ.get("ELKMQ_CHAOS_BROKER") or "", admin=admin)
+    target = target_of(broker or broker_of(setup.url or "") or os.environ.get("ELKMQ_CHAOS_BROKER") or "", admin=admin)
     chosen = faults or (("random",) if long_ else tuple(name for name, fault in FAULTS.items() if not fault.long))
     if unknown := [name for name in chosen if name not in FAULTS]:
         raise click.UsageError(f"there is no fault {unknown[0]!r}; there are: {', '.join(FAULTS)}")

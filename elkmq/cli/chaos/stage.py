@@ -16,7 +16,7 @@ from elkmq.cli.chaos.judge import Incident, Spell, Tally, tally
 from elkmq.cli.chaos.lane import Lane, queue_name
 from elkmq.cli.chaos.plan import KINDS, Part, with_scheme
 from elkmq.cli.chaos.records import now
-from elkmq.cli.chaos.target import delete_queues
+from elkmq.cli.chaos.target import broker_of, delete_queues
 from elkmq.cli.chaos.testbed.proxy import Proxy
 from elkmq.cli.chaos.testbed.servers import Server
 from elkmq.cli.demo.judge import Promise
@@ -127,9 +127,9 @@ class Stage:
     def url_of(self, kind: str, *, direct: bool = False) -> str:
         """Where a kind of worker finds the server: by way of the proxy, where there is one."""
         url = self.url if direct or self.proxy is None else self.proxy.url
-        scheme = "redis" if KINDS[kind].client == "library" else self.transport
-        _, plus, form = urlsplit(url).scheme.partition("+")
-        return with_scheme(url, scheme + plus + form)
+        if self.transport != "elkmq":
+            return with_scheme(url, self.transport)
+        return url if KINDS[kind].client == "library" else broker_of(url)
 
     def prepare(self) -> None:
         """Give every kind a queue and a folder."""

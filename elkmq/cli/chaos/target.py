@@ -12,28 +12,40 @@ import click
 from elkmq import EventQueue
 from elkmq._core.url import parse_url
 from elkmq.cli.chaos.lane import Lane, queue_name
-from elkmq.cli.chaos.plan import COMPARED, events_of, with_scheme
+from elkmq.cli.chaos.plan import events_of, with_scheme
 from elkmq.cli.chaos.work import with_kombu
+from elkmq.cli.demo.shop import SCHEMES
 from elkmq.errors import InvalidOption
 
 PATIENCE = 5.0
 """Seconds that a server may take to answer at all."""
 
 
+LIBRARY_FORMS = {broker: library for library, broker in SCHEMES.items()}
+"""Scheme of a broker -> that of the same server for the library."""
+
+OTHERS = ("redis", "rediss", "amqp", "amqps")
+"""Other transports, for comparison."""
+
+_HOW = (
+    "write elkmq://host:6379/0 (or elkmqs, elkmq+socket, elkmq+sentinel), or for comparison redis://... or amqp://..."
+)
+
+
 @dataclass(frozen=True)
 class Target:
-    """What the faults are made to. ``url`` None: a server of the suite's own for each."""
+    """What the faults are made to. ``url``, the library's where it is ElkMQ; None: a server of the suite's own for each."""
 
     url: str | None
     transport: str
-    """The scheme that Kombu and Celery use."""
+    """``elkmq``, or the scheme of another transport, for comparison."""
     admin: bool = False
     """Faults are wanted that other clients of the server notice too."""
 
     @property
     def compared(self) -> bool:
         """Whether it is another transport, for comparison."""
-        return any(self.transport in (name, name + "s") for name in COMPARED)
+        return self.transport != "elkmq"
 
 
 def target_of(broker: str, *, admin: bool) -> Target:
@@ -41,33 +53,30 @@ def target_of(broker: str, *, admin: bool) -> Target:
 
     :raises click.UsageError: it is no url of a broker that the suite knows
     """
-    scheme, colons, place = broker.partition("://")
-    if broker and not colons:
-        raise click.UsageError("--broker is no url: write elkmq://host:6379/0, redis://host:6379/0 or amqp://host//")
-    scheme = scheme or "elkmq"
-    if not _known(scheme.partition("+")[0]):
-        raise click.UsageError(f"--broker begins with {scheme}://: write elkmq://..., redis://... or amqp://...")
+    scheme, colons, place = (broker or "elkmq://").partition("://")
+    if not colons:
+        raise click.UsageError(f"--broker is no url: {_HOW}")
+    if scheme not in LIBRARY_FORMS and scheme not in OTHERS:
+        raise click.UsageError(f"--broker begins with {scheme}://: {_HOW}")
+    transport = scheme if scheme in OTHERS else "elkmq"
     if not place:
-        if scheme.startswith("amqp"):
-            raise click.UsageError("there is no RabbitMQ of its own: name one, as in amqp://guest:guest@localhost//")
-        return Target(None, scheme, admin)
-    target = Target(broker, scheme, admin)
-    if not target.compared:
-        target = Target(with_scheme(broker, scheme.replace("elkmq", "redis", 1)), scheme, admin)
+        if scheme not in ("elkmq", "redis"):
+            raise click.UsageError(f"the suite has no server of its own for {scheme}://: name one")
+        return Target(None, transport, admin)
+    url = broker if scheme in OTHERS else with_scheme(broker, LIBRARY_FORMS[scheme])
     try:
-        if scheme.startswith("amqp"):
-            _ = urlsplit(broker).port
-        else:
-            parse_url(target.url or "")
+        _ = urlsplit(url).port if transport.startswith("amqp") else parse_url(url)
     except InvalidOption as error:
         raise click.UsageError(f"--broker: {error}") from error
     except ValueError as error:
         raise click.UsageError("--broker is malformed: write amqp://user:password@host:5672//") from error
-    return target
+    return Target(url, transport, admin)
 
 
-def _known(scheme: str) -> bool:
-    return any(scheme in (name, name + "s") for name in ("elkmq", *COMPARED))
+def broker_of(url: str) -> str:
+    """What ``--broker`` is for ElkMQ on a server that ``--url`` names, as all commands name theirs."""
+    scheme, colons, place = url.partition("://")
+    return f"{SCHEMES.get(scheme, scheme)}{colons}{place}"
 
 
 def look(target: Target) -> None:
