@@ -114,7 +114,7 @@ class Deliveries:
         try:
             message = messages.message_of(reader, entry, channel, tag, subscription.tag)
         except messages.UNREADABLE as error:
-            if b"response" in entry.fields and b"event" not in entry.fields:
+            if entry.lane == b"0" and b"response" in entry.fields and b"event" not in entry.fields:
                 reader.settle(delivered)
                 for call in reader.verbs.keep_response(entry):
                     self._session.post(call, lambda outcome: _answered(reader, [delivered], outcome))

@@ -256,7 +256,7 @@ class Consumer(Holder):
         data = entry.fields.get(b"event")
         try:
             if data is None:
-                if b"response" in entry.fields:
+                if b"response" in entry.fields and entry.lane == b"0":
                     self.state.settled(key)
                     self._session.met(await self._channel.run_many(self.verbs.keep_response(entry)))
                     return None

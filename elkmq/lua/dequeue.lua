@@ -41,7 +41,7 @@ local function waited_for()
     for _, item in ipairs(pending_of(ARGV[2], lane, 10)) do
       local entry = entry_of(lane, item[1])
       local t = entry and as_table(entry[2])
-      if t and is_response(t) then
+      if t and is_response(t, lane) then
         keep_response(item[1], t.response)
       elseif t and is_newer(t) then
         sure_of_newer()

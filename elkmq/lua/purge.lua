@@ -17,7 +17,7 @@ for _, lane in ipairs(lanes_of(settings)) do
     local batch, ids = read_new(lane, 'dropped', math.min(limit - seen, 1000), true), {}
     for _, entry in ipairs(batch) do
       local t = as_table(entry[2])
-      if is_response(t) then
+      if is_response(t, lane) then
         keep_response(entry[1], t.response)
       else
         ids[#ids + 1] = entry[1]

@@ -21,7 +21,7 @@ for _, lane in ipairs(lanes_of(settings)) do
       local t = entry and as_table(entry[2])
       if not entry then
         redis.call('XACK', lane_key(lane), 'elkmq', item[1])
-      elseif is_response(t) then
+      elseif is_response(t, lane) then
         keep_response(item[1], t.response)
       else
         entries[#entries + 1] = {lane, item[1], entry[2]}

@@ -158,6 +158,28 @@ KEYS = {
 }
 
 
+@pytest.mark.parametrize("how", ["receive", "consumer", "dequeue", "dequeue_blocking"])
+async def test_a_response_where_none_belongs_is_a_dead_letter(library, fast_server, name, how):
+    async with library() as lib:
+        queue = lib.queue(name, fast_server.url)
+        await queue.configure()
+        async with await queue.consumer() as consumer:
+            assert await consumer.get(0) is None  # it has made the lane
+        with fast_server.client() as client:
+            client.xadd(f"{name}(event_stream:redelivered)", {"response": "NaN"})
+        await fill(queue, 1)
+        if how == "consumer":
+            async with await queue.consumer() as consumer:
+                await (await soon(consumer.get(20))).ack()
+        elif how == "receive":
+            await (await soon(queue.receive(20))).ack()
+        else:
+            await soon(getattr(queue, how)())
+        stats = await queue.stats()
+        assert (stats.ready, stats.in_flight, stats.dead) == (0, 0, 1)
+        assert [letter.reason for letter in await queue.dead.list()] == ["unreadable"]
+
+
 @pytest.mark.parametrize("ending", KEYS)
 @pytest.mark.parametrize("kind", ["string", "list", "hash", "zset"])
 async def test_a_key_of_the_wrong_type(library, fast_server, name, ending, kind):

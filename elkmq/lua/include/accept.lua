@@ -113,7 +113,7 @@ local function drop_oldest(settings)
       local entries, ids = read_new(lanes[k], 'dropped', asked, true), {}
       for _, entry in ipairs(entries) do
         local t = as_table(entry[2])
-        if is_response(t) then
+        if is_response(t, lanes[k]) then
           keep_response(entry[1], t.response)
         else
           ids[#ids + 1] = entry[1]
@@ -123,7 +123,7 @@ local function drop_oldest(settings)
       if settings.dead_letter_exchange then
         for _, entry in ipairs(entries) do
           local t = as_table(entry[2])
-          if not is_response(t) then bury(settings, lanes[k], entry[1], t, 'maxlen', nil, now) end
+          if not is_response(t, lanes[k]) then bury(settings, lanes[k], entry[1], t, 'maxlen', nil, now) end
         end
       else
         count('dropped', #ids)

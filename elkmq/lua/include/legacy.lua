@@ -18,8 +18,9 @@ local function keep_response(id, text)
   return added == 1
 end
 
-local function is_response(t)
-  return t.response and not t.event
+-- Of another lane, it is nobody's response: a consumer finds that it is no event.
+local function is_response(t, lane)
+  return lane == '0' and t.response and not t.event
 end
 
 -- Removes responses that nobody waits for any more, each with the entry in response_stream that points to it: that was added

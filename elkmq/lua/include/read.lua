@@ -30,7 +30,7 @@ local function read_lanes(settings, consumer, n, now, gone, most)
         if not hand_out then
           local id, t = entry[1], as_table(fields)
           local deadline = deadline_of(t, id, settings)
-          if is_response(t) then
+          if is_response(t, lane) then
             keep_response(id, t.response)
           elseif is_newer(t) then
             sure_of_newer()

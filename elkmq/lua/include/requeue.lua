@@ -8,7 +8,7 @@
 -- It is removed first, which a server with its memory full allows, and with that the rest.
 local function send_back(settings, lane, id, fields, now, options)
   local t = as_table(fields)
-  if is_response(t) then
+  if is_response(t, lane) then
     keep_response(id, t.response)
     return 'requeued', settings
   end
