@@ -18,7 +18,7 @@ def asked(q: Rig, event):
 
 
 def inbox(q: Rig, name: str = "box"):
-    return q.run(q.verbs.wait_for_responses(name, b"0", 1))
+    return q.run(q.verbs.wait_for_responses(name)(b"1", b"0"))
 
 
 def completing(q: Rig, entry, uuid_: str, response: bytes = RESPONSE, timeout: int = 10):
