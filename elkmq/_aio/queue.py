@@ -221,8 +221,13 @@ class EventQueue(Administration):
         """
         checked(event)
         span = event.timeout if timeout is None else seconds("timeout", timeout, least=0.001, most=MAX_TIMEOUT)
+        return await self._ask(event, float(span), priority, headers)
+
+    async def _ask(
+        self, event: ServiceEvent, span: float, priority: int = 0, headers: Mapping[str, Any] | None = None
+    ) -> TimestampedEvent:
         self._settle_in()
-        return await self._requests.ask(event, float(span), priority, headers)
+        return await self._requests.ask(event, span, priority, headers)
 
     async def enqueue_response(self, event: ServiceEvent) -> int:
         """Send a response made by `ServiceEvent.create_response` to a request that was dequeued; returns Redis' clock.
@@ -243,7 +248,7 @@ class EventQueue(Administration):
         """
         span = seconds("timeout", timeout, least=0.001, most=MAX_TIMEOUT)
         event = ServiceEvent(max(1, math.ceil(span)), action, payload)
-        response = (await self.await_response(event, timeout=span)).event
+        response = (await self._ask(event, span)).event
         if response.action == FAILURE:
             raise RequestFailed(f"the handler of {shown(action)} failed: {failure_text(response.payload)}.")
         return response.payload

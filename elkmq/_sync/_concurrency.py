@@ -202,6 +202,8 @@ class Workers:
 
     def room(self) -> None:
         """Wait until there is a place for one more, or until `wake`."""
+        if self._concurrency == 1:
+            return
         with self._changed:
             self._changed.wait_for(lambda: self._woken or self._busy < self._concurrency)
 
