@@ -226,6 +226,9 @@ _KINDS: dict[str, tuple[type[EventQueueError], str, str, str]] = {
     "CLUSTERDOWN": (ServerConnectionError, "the cluster is down: {text}", _UNCHANGED, _LATER),
     "MASTERDOWN": (ServerConnectionError, "{server} has lost its primary", _UNCHANGED, _LATER),
     "TRYAGAIN": (ServerConnectionError, "the cluster is moving the queue's slot", _UNCHANGED, _LATER),
+    "MOVED": (
+        ServerConnectionError, "the queue's slot is with another node of the cluster", _UNCHANGED,
+        "try again in a moment, by a url of a cluster (redis+cluster://, elkmq+cluster://)"),
     "CROSSSLOT": (
         ServerError, "the keys are in different slots of the cluster", _UNCHANGED, "report this as a bug of ElkMQ"),
     "NOPROTO": (ServerTooOld, "{server} is too old", _UNCHANGED, _NEWER),
@@ -257,6 +260,7 @@ _WORDS = (
     ("connecting to", "refused"),
     ("connect call failed", "refused"),
     ("no master found", "refused"),
+    ("non local key in a cluster node", "TRYAGAIN"),
 )
 
 # Failures known by their class or one of its bases: by name, because the set differs between redis-py 5.3 and 8, and
@@ -269,6 +273,8 @@ _CLASSES = (
     ("MasterDownError", "MASTERDOWN"),
     ("ClusterDownError", "CLUSTERDOWN"),
     ("TryAgainError", "TRYAGAIN"),
+    ("MovedError", "MOVED"),
+    ("AskError", "TRYAGAIN"),
     ("ClusterCrossSlotError", "CROSSSLOT"),
     ("AuthenticationError", "login"),
     ("AuthenticationWrongNumberOfArgsError", "login"),

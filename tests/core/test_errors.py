@@ -390,6 +390,13 @@ def test_too_many_clients(make_server):
         ("BUSY Redis is busy running a script. You can only ...", ServerConnectionError, "busy with another program's"),
         ("CLUSTERDOWN Hash slot not served", ServerConnectionError, "the cluster is down: Hash slot not served"),
         ("TRYAGAIN Multiple keys request during rehashing of slot", ServerConnectionError, "moving the queue's slot"),
+        ("ASK 3999 127.0.0.1:6381", ServerConnectionError, "moving the queue's slot"),
+        (
+            "ERR Attempted to access a non local key in a cluster node script: on @user_script:26.",
+            ServerConnectionError,
+            "moving the queue's slot",
+        ),
+        ("MOVED 3999 127.0.0.1:6381", ServerConnectionError, "with another node"),
         ("CROSSSLOT Keys in request don't hash to the same slot", ServerError, "different slots"),
         ("MISCONF Redis is configured to save RDB snapshots, but ...", ServerReadOnly, "cannot save to disk"),
         ("NOPROTO unsupported protocol version", ServerTooOld, "is too old"),
