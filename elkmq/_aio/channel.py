@@ -27,6 +27,9 @@ class Channel(Line):
     :param max_outstanding: unanswered calls from which on `post` waits before it writes
     """
 
+    READS_BY_ITSELF = True
+    """Whether replies to posted calls are read with nobody asking for it."""
+
     def __init__(
         self,
         endpoint: Endpoint,

@@ -157,7 +157,6 @@ class Consumer(Holder):
                 if taken.next_event > 0:
                     self._heart.sooner(self, taken.next_event / 1000)
             elif isinstance(action, core.Block):
-                await self._settle_down()
                 found = await self._wait(
                     verbs.wait_for_entries(state.name, action.n, state.lanes, max(1, round(left * 1000)))
                 )
@@ -170,7 +169,6 @@ class Consumer(Holder):
                 keys = [(entry.lane, entry.id) for entry in action.entries]
                 await self._channel.run(verbs.requeue(state.name, keys, failed=False, seen=False))
             elif isinstance(action, core.Signal):
-                await self._settle_down()
                 await self._wait(verbs.wait_for_signal(max(1, round(left * 1000)), action.after))
                 state.look_again()
             elif isinstance(action, core.Full):
@@ -205,16 +203,15 @@ class Consumer(Holder):
             self.unsure()
             raise
 
-    async def _settle_down(self) -> None:
-        """Before a wait: what was posted has to be answered, since nobody would look whether it was."""
-        if self._channel.outstanding:
-            await self._channel.flush()
-
     async def _wait(self, call: Call[T]) -> T | None:
-        if self._channel.outstanding:
-            # What was posted is answered before the long silence: a refusal, or a script that the server lost, is seen now.
-            await self._channel.flush()
-        found = await self._look(call, self._waiter)
+        try:
+            # First this, then the look at what was posted: whoever posts does it the other way round.
+            self._blocked = True
+            if self._channel.outstanding:
+                await self._channel.flush()  # nobody would see a refusal, or that the server lost a script
+            found = await self._look(call, self._waiter)
+        finally:
+            self._blocked = False
         if found is None:  # it was cancelled, by hanging up
             self.unsure()
         return found

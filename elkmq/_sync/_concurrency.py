@@ -93,9 +93,11 @@ class Turn:
 
     def give(self) -> None:
         """Let the next one have it, if this thread has it."""
-        with suppress(RuntimeError):
+        try:
             while True:  # also where an earlier turn was left behind
                 self._lock.release()
+        except RuntimeError:
+            return
 
 
 def to_be_raised(error: BaseException) -> bool:

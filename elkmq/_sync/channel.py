@@ -33,6 +33,9 @@ class Channel(Line):
         buffers of neither side fill up
     """
 
+    READS_BY_ITSELF = False
+    """Whether replies to posted calls are read with nobody asking for it."""
+
     def __init__(
         self,
         endpoint: Endpoint,

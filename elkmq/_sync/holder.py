@@ -51,6 +51,7 @@ class Holder:
         self._caller = Caller()
         self._room = Flag()
         self._crowded = False
+        self._blocked = False  # whoever fetches waits at the server
         self._pid = os.getpid()
         self._heart: Heart = heart(session.endpoint, session.slot_key)
         self._relay = Relay(session, verbs)
@@ -90,6 +91,10 @@ class Holder:
         if self.foreign:
             raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
         self._channel.post(call, done)
+        if self._blocked and not self._channel.READS_BY_ITSELF:
+            (
+                self._channel.flush()
+            )  # whoever fetches waits for entries, and would not see that the server lost the script
 
     def forget(self, key: Delivered) -> None:
         """A delivery that could not be settled: if it is this consumer's still, it is handed out once more."""

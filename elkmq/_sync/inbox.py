@@ -21,6 +21,9 @@ from elkmq.event import TimestampedEvent
 
 T = TypeVar("T")
 
+LOOK_AGAIN = 1.0
+"""Seconds after which a waiting thread looks whether it is its turn: one that was torn away may have told nobody."""
+
 Found = list[tuple[bytes, bytes, bytes]]
 
 Send = Callable[[Callable[[Call[Any]], Any]], None]
@@ -29,13 +32,14 @@ Send = Callable[[Callable[[Call[Any]], Any]], None]
 class _Place:
     """One thread's place among those that wait."""
 
-    __slots__ = ("_bell", "error", "value")
+    __slots__ = ("_bell", "error", "gone", "value")
 
     def __init__(self) -> None:
         self._bell = threading.Lock()  # free: it was rung. A lock costs a tenth of an `Event`
         self._bell.acquire()
         self.value: TimestampedEvent | None = None
         self.error: BaseException | None = None
+        self.gone = False
 
     def keep(self, value: TimestampedEvent) -> None:
         self.value = value
@@ -69,7 +73,8 @@ class Inbox:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._responses = Responses()
-        self._reading = threading.Lock()
+        self._guard = threading.Lock()  # never held over a wait
+        self._reader: _Place | None = None
         self._channel: Channel | None = None
         self._read_call: Form[Found] | None = None
         self._closed = False
@@ -91,11 +96,10 @@ class Inbox:
         """
         if self._closed:
             raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
-        place = _Place()
-        self._responses.expect(uuid, place)
-        reader = self._reading.acquire(blocking=False)
+        place, responses = _Place(), self._responses
         try:
-            if reader:
+            responses.expect(uuid, place)
+            if self._may_read(place):
                 send(lambda call: self._run_and_read(call, timeout))
             else:
                 pool, _ = self._session.open()
@@ -105,22 +109,21 @@ class Inbox:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                if reader or (reader := self._reading.acquire(blocking=False)):
+                if self._may_read(place):
                     self._read(left)
                 else:
-                    place.listen(
-                        left
-                    )  # until its response is there, it is this thread's turn to read, or its time is over
+                    # Until its response is there, it is this thread's turn to read, or its time is over.
+                    place.listen(min(left, LOOK_AGAIN))
             return found
         except BaseException:
-            if reader:
+            if self._reader is place:
                 self._drop_the_read()
             raise
         finally:
-            self._responses.waiting.pop(uuid, None)
-            # A thread that was told to read on may have found that its own time was over.
-            if reader or self._reading.acquire(blocking=False):
-                self._pass_on()
+            place.gone = True  # first of all: wherever a signal handler's exception comes, the next one may read
+            if responses.waiting.get(uuid) is place:
+                responses.waiting.pop(uuid, None)
+            self._pass_on(place)
 
     def close(self) -> None:
         """End the reading; requests under way fail."""
@@ -177,17 +180,27 @@ class Inbox:
             channel.post(*self._blocking_read(channel, left))
         channel.flush()
 
-    def _pass_on(self) -> None:
+    def _may_read(self, place: _Place) -> bool:
+        """Whether it is the turn of this one, which it is where nobody else who reads is still here."""
+        if self._reader is not place:
+            with self._guard:
+                if self._reader is None or self._reader.gone:
+                    self._reader = place
+        return self._reader is place
+
+    def _pass_on(self, place: _Place) -> None:
         """Read no more: let another waiting thread do it, and tidy up where there is none."""
-        idle = not self._responses.waiting
+        reader = self._reader
+        if reader is not None and not reader.gone:
+            return
+        waiting = self._responses.waiting
         try:
-            if (ids := self._responses.to_forget(idle=False)) and not self._closed:
+            if reader is place and (ids := self._responses.to_forget(idle=False)) and not self._closed:
                 pool, verbs = self._session.open()
                 pool.run(verbs.forget_responses(self.name, ids))
         finally:
-            self._reading.release()
-            if not idle:
-                for awaited in list(self._responses.waiting.values()):
+            if waiting:
+                for awaited in list(waiting.values()):
                     if isinstance(awaited, _Place) and not awaited.rung:
                         awaited.ring()
                         break

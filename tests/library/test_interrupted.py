@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dis
 import gc
 import random
 import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from elkmq import EmptyQueue, EventQueue, Options, aio
+from elkmq import EmptyQueue, EventQueue, Options, Service, aio
 from tests.library.helpers import drain, event, fill, soon, until
 
 
@@ -305,3 +308,56 @@ async def test_nothing_warns(fast_url, name, recwarn):
     with pytest.raises(RuntimeError):
         await (await task).ack()
     assert [str(warning.message) for warning in recwarn] == []
+
+
+class Torn(BaseException):
+    """Out of a signal handler."""
+
+
+def test_a_caller_torn_away_anywhere_leaves_its_turn_to_read(fast_url, name):
+    """CPython runs signal handlers after calls and at jumps back: after each call that `call` makes, one raises."""
+    serving = Service(EventQueue(name, fast_url))
+    serving.on("echo")(lambda payload: payload)
+    thread = threading.Thread(target=serving.run)
+    thread.start()
+    try:
+        with EventQueue(name, fast_url) as queue, ThreadPoolExecutor(1) as others:
+            torn, places = True, 0
+            while torn:
+                places += 1
+                _torn_at(0, lambda: queue.call("echo", "warm"))  # CPython 3.12 traces opcodes from the second time on
+                torn = _torn_at(places, lambda: queue.call("echo", "x"))
+                # By another thread: this one could take its own lock again.
+                assert others.submit(queue.call, "echo", "after", timeout=30).result(40) == "after", places
+        assert places > 30
+    finally:
+        serving.stop()
+        thread.join()
+
+
+def _torn_at(n, work):
+    """Do some work; raise at the n-th place in the sync shell where CPython looks for signals. Whether it came to that."""
+    seen, last = 0, (None, "")
+
+    def trace(frame, happened, argument):
+        nonlocal seen, last
+        if "/elkmq/_sync/" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if happened == "opcode":
+            looks = last[0] is frame and any(part in last[1] for part in ("CALL", "RESUME", "BACKWARD", "ABSOLUTE"))
+            last = frame, dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            seen += looks
+            if looks and seen == n:
+                raise Torn
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except Torn:
+        return True
+    finally:
+        sys.settrace(before)
+    return False

@@ -256,6 +256,24 @@ async def test_it_goes_on_after_an_outage(library, make_server, name, caplog):
             assert await other.call("a", "2", timeout=20) == "2"
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_a_response_leaves_at_once_though_the_server_lost_the_script(library, make_server, name, concurrency):
+    server = make_server()
+    async with library() as lib:
+        queue, other = lib.queue(name, server.url), lib.queue(name, server.url)
+        service = lib.service(queue, concurrency=concurrency)
+
+        @service.on("a")
+        async def handle(payload):
+            return payload
+
+        async with serving(service):
+            for i in range(5):
+                assert await other.call("a", str(i)) == str(i)
+                with server.client() as client:
+                    client.script_flush()
+
+
 async def test_it_goes_on_after_another_program_had_its_keys(library, server, name, caplog):
     async with library() as lib:
         queue, other = lib.queue(name, server.url), lib.queue(name, server.url)
