@@ -8,12 +8,16 @@ Queued messages of every priority are moved, oldest first. Each is taken off the
 off that once the new queue has it, by an id of its own: a run that is interrupted is simply started again. With ``--unacked``, to be used once
 the old workers are stopped, what they held is moved too, tasks with an ETA or a countdown among it; those wait in the
 broker from then on.
+
+A queue that nobody has declared at the new broker is moved only where it is named: how to declare it is for its programs to
+say, and what looks like a queue may be a priority of one (``--sep``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
@@ -21,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import redis
+from amqp.exceptions import NotFound
 from kombu.connection import Connection
 
 import kombu_elkmq
@@ -28,9 +33,10 @@ import kombu_elkmq
 kombu_elkmq.register()
 
 SEPARATOR = "\x06\x16"
-"""Between a queue's name and its priority, in the keys of ``redis://``."""
+"""Between a queue's name and its priority, in the keys of ``redis://``; its option ``sep``."""
 
-UNACKED, UNACKED_INDEX = "unacked", "unacked_index"
+BINDINGS = "_kombu.binding."
+"""Before an exchange's name: the set of its bindings, routing key, pattern and queue with `SEPARATOR` between them."""
 
 
 class Move:
@@ -41,23 +47,52 @@ class Move:
     :param prefix: ``global_keyprefix`` of the old broker
     """
 
-    def __init__(self, source: Any, target: Connection, prefix: str = "") -> None:
+    def __init__(
+        self,
+        source: Any,
+        target: Connection,
+        prefix: str = "",
+        *,
+        sep: str = SEPARATOR,
+        unacked: str = "unacked",
+        unacked_index: str = "unacked_index",
+    ) -> None:
         self._source = source
         self._target = target
         self._prefix = prefix
-        self._declared: set[str] = set()
-        self.strange = 0
-        """Entries that are no messages of Kombu, and were put aside."""
+        self._sep = sep
+        self._unacked, self._unacked_index = prefix + unacked, prefix + unacked_index
+        self.left: dict[str, str] = {}
+        """What was not moved, and why."""
 
     def queues(self) -> list[str]:
         """The queues that hold something: lists of messages."""
         found = set()
         for key in self._source.scan_iter(f"{self._prefix}*", _type="list"):
-            name = key.decode().removeprefix(self._prefix).partition(SEPARATOR)[0]
             head = self._source.lindex(key, 0)
             if head is not None and _looks_like_a_message(head):
-                found.add(name)
+                found.add(self._queue_of(key.decode(errors="replace").removeprefix(self._prefix)))
         return sorted(found)
+
+    def _queue_of(self, key: str) -> str:
+        for sep in {SEPARATOR, self._sep}:
+            name, found, tail = key.rpartition(sep)
+            if found and (sep == SEPARATOR or tail.isdecimal()):
+                return name
+        return key
+
+    def declared(self, queue: str) -> bool:
+        """Whether the new broker has the queue; where it has not, that is noted."""
+        channel: Any = self._target.default_channel
+        try:
+            channel.queue_declare(queue, passive=True)
+        except NotFound:
+            self.left[queue] = (
+                "the new broker has no such queue: start its workers there first, or name it in the command (what looks like a "
+                "queue may be a priority of one: then give --sep)"
+            )
+            return False
+        return True
 
     def queued(self, queue: str) -> int:
         """Move what waits in a queue; returns how many."""
@@ -77,8 +112,9 @@ class Move:
                 self._source.rpop(hands)
                 moved += 1
             else:
-                self.strange += 1
-                self._source.rpoplpush(hands, self._beside(queue, "not_messages"))
+                aside = self._beside(queue, "not_messages")
+                self._source.rpoplpush(hands, aside)
+                self.left[aside.replace(SEPARATOR, "\\x06\\x16")] = "what is in this list is no message of Kombu's"
         return moved
 
     def _beside(self, queue: str, what: str) -> str:
@@ -88,28 +124,54 @@ class Move:
     def unacked(self, queues: Iterable[str] = ()) -> int:
         """Move what stopped workers held; returns how many."""
         wanted, moved = set(queues), 0
-        for tag, held in self._source.hgetall(self._prefix + UNACKED).items():
-            message, _exchange, routing_key = json.loads(held)
-            if wanted and routing_key not in wanted:
+        for tag, held in self._source.hgetall(self._unacked).items():
+            try:
+                message, exchange, routing_key = json.loads(held)
+                raw = json.dumps(message).encode()
+            except ValueError:
+                raw, exchange, routing_key = b"", "", ""
+            if not _looks_like_a_message(raw):
+                self.left[f"{self._unacked} {tag.decode(errors='replace')}"] = "it is no message; it stays there"
                 continue
-            self._publish(json.dumps(message).encode(), routing_key)
-            with self._source.pipeline() as pipeline:
-                pipeline.hdel(self._prefix + UNACKED, tag).zrem(self._prefix + UNACKED_INDEX, tag).execute()
-            moved += 1
+            bound = self._bound(exchange, routing_key)
+            found = [queue for queue in bound if not wanted or queue in wanted]
+            if len(found) == 1:
+                if wanted or self.declared(found[0]):
+                    self._publish(raw, found[0])
+                    with self._source.pipeline() as pipeline:
+                        pipeline.hdel(self._unacked, tag).zrem(self._unacked_index, tag).execute()
+                    moved += 1
+            elif not wanted or found:
+                among = (
+                    f"one of {', '.join(bound)}: name the one"
+                    if bound
+                    else "no queue that is known: publish it again by hand"
+                )
+                self.left[f"what workers held of exchange {exchange!r}, routing key {routing_key!r}"] = (
+                    f"it was in {among}"
+                )
         return moved
+
+    def _bound(self, exchange: str, routing_key: str) -> list[str]:
+        """The queues that the old broker leads a message to, by its bindings, as its workers put back what they held."""
+        if not exchange:
+            return [routing_key]
+        found = set()
+        for binding in self._source.smembers(f"{self._prefix}{BINDINGS}{exchange}"):
+            key, pattern, queue = binding.decode(errors="replace").split(self._sep, 2)
+            if re.match(pattern, routing_key) if pattern else key == routing_key:
+                found.add(queue)
+        return sorted(found)
 
     def _keys(self, queue: str) -> Iterator[str]:
         yield self._prefix + queue
         for priority in range(1, 256):
-            key = f"{self._prefix}{queue}{SEPARATOR}{priority}"
+            key = f"{self._prefix}{queue}{self._sep}{priority}"
             if self._source.exists(key):
                 yield key
 
     def _publish(self, raw: bytes, queue: str) -> None:
         channel: Any = self._target.default_channel
-        if queue not in self._declared:
-            channel.queue_declare(queue)
-            self._declared.add(queue)
         old = json.loads(raw)
         properties = dict(old["properties"])
         body: Any = old["body"]
@@ -144,22 +206,31 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--to", dest="target", required=True, metavar="URL", help="the new one, elkmq://")
     parser.add_argument("--prefix", default="", help="the old broker's global_keyprefix")
+    parser.add_argument("--sep", default=SEPARATOR, help="its option sep, between a queue's name and a priority")
     parser.add_argument("--unacked", action="store_true", help="also what the old workers held; stop them first")
+    parser.add_argument("--unacked-key", default="unacked", metavar="KEY", help="its option unacked_key")
+    parser.add_argument("--unacked-index-key", default="unacked_index", metavar="KEY", help="its option of this name")
     parser.add_argument("queues", nargs="*", metavar="QUEUE", help="default: every queue that holds something")
     given = parser.parse_args(arguments)
     if urlsplit(given.source).scheme not in ("redis", "rediss", "unix"):
         parser.error("--from is not a redis:// url")
     source = redis.Redis.from_url(given.source)
     with Connection(given.target) as target:  # type: ignore[no-untyped-call]
-        move = Move(source, target, given.prefix)
+        move = Move(
+            source,
+            target,
+            given.prefix,
+            sep=given.sep,
+            unacked=given.unacked_key,
+            unacked_index=given.unacked_index_key,
+        )
         if given.unacked:
             print(f"{move.unacked(given.queues)} moved that workers held", flush=True)  # noqa: T201
-        for queue in given.queues or move.queues():
+        for queue in given.queues or [queue for queue in move.queues() if move.declared(queue)]:
             print(f"{move.queued(queue)} moved from {queue}", flush=True)  # noqa: T201
-    if move.strange:
-        kept = f"{move.strange} are no messages; they are kept in lists named QUEUE\\x06\\x16not_messages"
-        print(kept, file=sys.stderr)  # noqa: T201
-    return 1 if move.strange else 0
+    for what, why in move.left.items():
+        print(f"not moved: {what}; {why}", file=sys.stderr)  # noqa: T201
+    return 1 if move.left else 0
 
 
 if __name__ == "__main__":

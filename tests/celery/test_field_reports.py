@@ -151,7 +151,7 @@ def test_tasks_with_a_far_eta_take_nothing_of_a_worker(make_site: Callable[..., 
     assert site.call("add", 1, 2).get(timeout=20) == 3
     client = site.server.client()
     assert client.zcard("celery(delayed)") == 300
-    assert client.xpending("celery(event_stream)", "elkmq")["pending"] == 0
+    eventually(lambda: client.xpending("celery(event_stream)", "elkmq")["pending"] == 0, why="its acknowledgement")
     (reserved,) = site.app.control.inspect(timeout=2).reserved().values()
     (scheduled,) = site.app.control.inspect(timeout=2).scheduled().values()
     assert (reserved, scheduled) == ([], [])

@@ -36,6 +36,9 @@ def test_queued_and_unacked_messages_move(
         held.channel.qos._delivered.clear()
     to = server.url.replace("redis", "elkmq", 1)
     command = [sys.executable, "-m", "kombu_elkmq.migrate", "--from", server.url, "--to", to]
+    program = make_program(command=command, merge=True)
+    program.wait_for(f"not moved: {name}; the new broker has no such queue")
+    program.wait(status=1)
     program = make_program(command=[*command, name])
     program.wait_for(f"5 moved from {name}")
     program.wait()
@@ -84,7 +87,7 @@ def test_what_an_old_worker_takes_during_the_move_runs_there_only(
     if not killed:
         program.wait_for(f"3 moved from {name}")
         program.wait()
-    again = make_program(command=[*command, server.url.replace("redis", "elkmq", 1)])
+    again = make_program(command=[*command, server.url.replace("redis", "elkmq", 1), name])
     if killed:
         again.wait_for(f"3 moved from {name}")
     again.wait()
@@ -111,3 +114,49 @@ def test_what_is_no_message_does_not_end_the_move(
     program.wait(status=1)
     assert Inbox(make_connection(server.url), queue_of(name)).wait(2) == [1, 2]
     assert len(server.client().keys(f"{name}*not_messages")) == 1
+
+
+def test_a_queue_keeps_its_arguments_whoever_comes_first(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], make_program: Callable[..., Program],
+    name: str,
+) -> None:  # fmt: skip
+    server = make_server()
+    to = server.url.replace("redis", "elkmq", 1)
+    command = [sys.executable, "-m", "kombu_elkmq.migrate", "--from", server.url, "--to", to, "--sep", ":", name]
+    connection = make_connection(server.url)
+    inbox = None
+    with Connection(server.url, transport_options={"sep": ":", "priority_steps": list(range(10))}) as old:
+        for n in range(2):
+            queue = Queue(name, Exchange(""), routing_key=name)
+            old.Producer().publish(n, routing_key=name, declare=[queue], priority=4 * n)
+            program = make_program(command=command)
+            program.wait_for(f"1 moved from {name}")
+            program.wait()
+            if inbox is None:  # only now does its program declare it
+                inbox = Inbox(connection, queue_of(name, queue_arguments={"x-max-priority": 10}))
+            assert inbox.wait(n + 1) == list(range(n + 1))
+    assert [message.properties["priority"] for message in inbox.messages] == [0, 4]
+    assert not server.client().keys(f"{name}:*")
+
+
+def test_what_workers_held_goes_to_the_queue_that_it_was_in(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], make_program: Callable[..., Program],
+    name: str,
+) -> None:  # fmt: skip
+    server = make_server()
+    topic = Exchange(f"{name}-media", type="topic")
+    with Connection(server.url) as old:
+        queue = Queue(name, topic, routing_key="video.#")
+        old.Producer().publish("x", exchange=topic, routing_key="video.compress", declare=[queue])
+        held = queue(old.default_channel).get()
+        assert held is not None
+        held.channel.do_restore = False
+        held.channel.qos._delivered.clear()
+    inbox = Inbox(make_connection(server.url), queue_of(name))
+    to = server.url.replace("redis", "elkmq", 1)
+    command = [sys.executable, "-m", "kombu_elkmq.migrate", "--from", server.url, "--to", to, "--unacked"]
+    program = make_program(command=command)
+    program.wait_for("1 moved that workers held")
+    program.wait()
+    assert inbox.wait(1) == ["x"]
+    assert server.client().hlen("unacked") == 0
