@@ -190,3 +190,17 @@ def test_queues_of_vanished_readers_go_with_their_bindings(
         queue_of(name)(keeper.default_channel).queue_declare(passive=True)
     keeper.Producer().publish("x", exchange=exchange)
     assert not client.exists(f"{name}(event_stream)")
+
+
+def test_a_queue_that_was_in_use_until_a_moment_ago_stays(
+    connection: Connection, fast_server: Server, name: str
+) -> None:
+    inbox = Inbox(connection, queue_of(name, expires=60))
+    session = connection.default_channel.session
+    inbox.consumer.cancel()
+    assert session.readers == {}  # said goodbye: no lease tells of its use
+    client = fast_server.client()
+    client.zadd("elkmq(expiring)", {name: 1})  # due to be looked at
+    assert name not in session.run(session.routing.sweep()).dropped
+    assert client.zscore("elkmq(expiring)", name) > 1
+    queue_of(name)(connection.default_channel).queue_declare(passive=True)
