@@ -34,8 +34,8 @@ PATIENCE = 1 / 6
 """Of the shortest lease: how long a heartbeat's answer, or connecting, may take before another connection is tried. Two thirds
 of a lease are left when a connection goes mute at the worst moment: half a lease for the outage, and this to notice its end."""
 
-LEAST_PATIENCE = 0.5
-"""Seconds of it at least: a busy machine takes that long for nothing."""
+LEAST_PATIENCE = 1.0
+"""Seconds of it at least, and twice as many after each that were not enough: a busy machine takes that long for nothing."""
 
 QUEUES_PER_BEAT = 100
 """Bounds how long one script runs."""
@@ -85,6 +85,8 @@ class Heart:
         self._thread: threading.Thread | None = None
         self._unanswered: float | None = None
         """Since when no heartbeat was answered; None: the last one was."""
+        self._failures = 0
+        """How many went unanswered since then."""
         self._failing: set[str] = set()
         """What was logged as failing: consumers whose chores do, '' for the heartbeats."""
 
@@ -145,7 +147,8 @@ class Heart:
         shortest = min(member.lease for member in members)
         if self._unanswered is not None and now() - self._unanswered > shortest:
             return self._endpoint.options.socket_timeout
-        return min(self._endpoint.options.socket_timeout, max(LEAST_PATIENCE, shortest * PATIENCE))
+        least = LEAST_PATIENCE * (1 << min(self._failures, 10))
+        return min(self._endpoint.options.socket_timeout, max(least, shortest * PATIENCE))
 
     def _due(self) -> tuple[bool, list[Member], list[Member]] | None:
         """Wait until there is something to do: whether it is a beat, for whom, and whose chores; None: nobody is left."""
@@ -187,10 +190,11 @@ class Heart:
                     parts += [[one] for one in part]  # one queue's trouble is not the others'
                     continue
                 self._unanswered = self._unanswered or sent
+                self._failures += 1
                 self._fails("", f"no heartbeat to {self._endpoint.describe()}, which is tried on and on", error)
                 self._sooner_beat(0.5)
                 continue
-            self._unanswered = None
+            self._unanswered, self._failures = None, 0
             self._works("", f"the heartbeats to {self._endpoint.describe()} go on")
             for (member, name), left in zip(part, replies, strict=True):
                 if left < 0:

@@ -20,34 +20,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kombu_elkmq")
 
-_connected = False
 
-
-def answer_events() -> None:
-    """Listen to Celery's signals, where Celery is there. Called again, it does nothing."""
-    global _connected  # noqa: PLW0603 - once a process
-    if _connected:
-        return
-    _connected = True
-    from celery import signals
-
-    signals.task_success.connect(_succeeded, weak=False)
-    signals.task_failure.connect(_failed, weak=False)
-    signals.task_unknown.connect(_unknown, weak=False)
-
-
-def _succeeded(sender: Any = None, result: Any = None, **_: Any) -> None:
+def succeeded(sender: Any = None, result: Any = None, **_: Any) -> None:
+    """Send the result of a task that an event called as the response (``task_success``)."""
     if not header(getattr(sender, "request", None), IS_EVENT):
         return
     try:
         payload = json.dumps(result, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        _failed(sender, TypeError(f"the task is done, and its result cannot be sent as JSON: {error}"), done=True)
+        failed(sender, TypeError(f"the task is done, and its result cannot be sent as JSON: {error}"), done=True)
         return
     _respond(sender, sender.name, payload, late=bool(sender.acks_late))
 
 
-def _failed(sender: Any = None, exception: BaseException | None = None, *, done: bool = False, **_: Any) -> None:
+def failed(sender: Any = None, exception: BaseException | None = None, *, done: bool = False, **_: Any) -> None:
+    """Tell the event's sender that the task failed for good (``task_failure``)."""
     from elkmq._core.serving import FAILURE, failure
 
     if not header(getattr(sender, "request", None), IS_EVENT):
@@ -88,7 +75,8 @@ def _respond(task: Any, action: str, payload: str, *, late: bool) -> None:
         log.exception("the result of task %s could not be sent as a response; its requester waits in vain", task.name)
 
 
-def _unknown(message: Any = None, **_: Any) -> None:
+def unknown(message: Any = None, **_: Any) -> None:
+    """Tell the event's sender that the worker knows no such task (``task_unknown``)."""
     timeout = message.headers.get(IS_EVENT)
     if timeout:
         queue, event = message.delivery_info["routing_key"], (int(timeout), message.headers["id"])

@@ -1,7 +1,8 @@
-"""Celery's pool of threads, which is handed all that was prefetched: what waits there is looked at again before it starts.
+"""Celery's pools of threads, which are handed tasks that wait for a place there: these are looked at again before they start.
 
-Elsewhere what was not started waits in the session's buffer, which a lost lease empties. A pool of threads has a queue of its own,
-and what comes from there after the process was stopped, or could not send heartbeats, for long may be others' by then.
+Elsewhere what was not started waits in the session's buffer, which a lost lease empties. A pool of threads has a queue of its own
+for all that was prefetched, one of green threads for one task; what comes from there after the process was stopped, or could not
+send heartbeats, for long may be others' by then.
 """
 
 from __future__ import annotations
@@ -15,24 +16,13 @@ from kombu_elkmq.delivery import Held
 
 log = logging.getLogger("kombu_elkmq")
 
-_connected = False
+POOLS = ("celery.concurrency.thread", "celery.concurrency.gevent", "celery.concurrency.eventlet")
+"""Where tasks wait for a place: of green threads one at a time, since a full pool of them holds the consumer up."""
 
 
-def guard_threads() -> None:
-    """Listen to Celery's signals, where Celery is there. Called again, it does nothing."""
-    global _connected  # noqa: PLW0603 - once a process
-    if _connected:
-        return
-    _connected = True
-    from celery import signals
-
-    signals.task_received.connect(_received, weak=False)
-
-
-def _received(sender: Any = None, request: Any = None, **_: Any) -> None:
-    from celery.concurrency.thread import TaskPool
-
-    if not isinstance(getattr(sender, "pool", None), TaskPool):
+def received(sender: Any = None, request: Any = None, **_: Any) -> None:
+    """A task is on its way to a pool (``task_received``): before it starts there, it is looked at again."""
+    if type(getattr(sender, "pool", None)).__module__ not in POOLS:
         return
     message = request.message
     held = getattr(message.channel, "unacked", {}).get(message.delivery_tag)

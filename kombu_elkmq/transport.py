@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu.transport import base
 
-from kombu_elkmq import errors, responses, threads, urls
+from kombu_elkmq import errors, signals, urls
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.cluster import ClusterSession
 from kombu_elkmq.loop import Loop
@@ -127,5 +127,4 @@ class SecureTransport(Transport):
 
 # A worker loads this before it forks its pool, and opens its connection after that; the tasks' results are in the children.
 if "celery" in sys.modules:
-    responses.answer_events()
-    threads.guard_threads()
+    signals.listen()

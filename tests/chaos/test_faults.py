@@ -30,7 +30,7 @@ KINDS = {
 }
 """Kinds of workers, spread so that each meets what is most likely to hurt it, and the run stays short."""
 
-BY_HAND = ("held-lock",)
+BY_HAND = ("held-lock", "script-flush-kill")
 """Those that promise nothing, and are there to be looked at."""
 
 

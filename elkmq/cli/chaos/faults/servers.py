@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import redis
@@ -26,17 +27,8 @@ def client_of(stage: Stage) -> Any:
     return redis.Redis.from_url(with_scheme(stage.url, "redis"), socket_timeout=30)
 
 
-def restart(stage: Stage) -> None:
-    """SIGTERM and a new start on the same data."""
-    _restarts(stage, hard=False)
-
-
-def crash(stage: Stage) -> None:
-    """SIGKILL and a new start on the same data, every write of which was on the disk before it was answered."""
-    _restarts(stage, hard=True)
-
-
-def _restarts(stage: Stage, *, hard: bool) -> None:
+def restart(stage: Stage, *, hard: bool = False) -> None:
+    """The server ends (``hard``: by SIGKILL, every write being on the disk before it was answered) and starts on the same data."""
     stage.begin()
     for _ in range(stage.settings.rounds):
         stage.run(stage.settings.pause)
@@ -58,15 +50,18 @@ def client_kill(stage: Stage) -> None:
         stage.finish()
 
 
-def client_pause(stage: Stage) -> None:
-    """CLIENT PAUSE: the server answers nobody for half a lease."""
+def hang(stage: Stage, command: Callable[[float], tuple[object, ...]]) -> None:
+    """The server answers nobody for half a lease, by a command that is told the seconds; connections stay open."""
+    seconds = stage.settings.lease / 2
     with client_of(stage) as client:
         stage.begin()
         for _ in range(max(1, stage.settings.rounds // 2)):
             stage.run(stage.settings.pause)
             with stage.outage():
-                client.execute_command("CLIENT", "PAUSE", int(stage.settings.lease * 500))
-                stage.run(stage.settings.lease / 2)
+                asleep = threading.Thread(target=client.execute_command, args=command(seconds))
+                asleep.start()
+                stage.run(seconds)
+                asleep.join()
         stage.finish()
 
 
@@ -81,19 +76,26 @@ def script_flush(stage: Stage) -> None:
         stage.finish()
 
 
-def debug_sleep(stage: Stage) -> None:
-    """DEBUG SLEEP: the server hangs for half a lease, connections open."""
+def script_flush_kill(stage: Stage) -> None:
+    """SCRIPT FLUSH, and SIGKILL of a worker of each kind before it can have heard of it. What happens is told."""
     with client_of(stage) as client:
         stage.begin()
-        for _ in range(max(1, stage.settings.rounds // 2)):
+        for _ in range(stage.settings.rounds):
             stage.run(stage.settings.pause)
-            with stage.outage():
-                asleep = threading.Thread(
-                    target=client.execute_command, args=("DEBUG", "SLEEP", str(stage.settings.lease / 2))
-                )
-                asleep.start()
-                stage.until(lambda asleep=asleep: not asleep.is_alive(), 30.0)  # type: ignore[misc]
+            at, held = now(), {}
+            for lane in stage.lanes:
+                client.execute_command("SCRIPT", "FLUSH")
+                held[lane.kind.name] = lane.kill(stage.rng)
+            stage.again(held, at)
+        stage.until_ready()
         stage.finish()
+    for lane, found in zip(stage.lanes, stage.tallies(), strict=True):
+        stage.promise(f"{found.kind}: none was lost ({found.lost})", found.lost == 0)
+        stage.tell(
+            f"{found.kind}: after {stage.settings.rounds} kills {found.twice} of {found.sent:,} messages that had ended "
+            f"ran again, their acknowledgement having come to nothing; {found.again} that were in hand"
+        )
+        assert lane.kind.name == found.kind
 
 
 def flush(stage: Stage) -> None:
@@ -177,12 +179,13 @@ ALWAYS = {"appendfsync": "always"}
 
 FAULTS = (
     Fault("client-kill", "CLIENT KILL of every connection", client_kill, admin=True, recovers=0.5),
-    Fault("client-pause", "CLIENT PAUSE for half a lease", client_pause, admin=True, recovers=1.0),
+    Fault("client-pause", "CLIENT PAUSE for half a lease", partial(hang, command=lambda s: ("CLIENT", "PAUSE", int(s * 1000))), admin=True, recovers=1.0),
     Fault("script-flush", "SCRIPT FLUSH, again and again", script_flush, admin=True, recovers=0.5),
-    Fault("debug-sleep", "DEBUG SLEEP for half a lease", debug_sleep, own_server=True, recovers=1.0,
+    Fault("script-flush-kill", "SCRIPT FLUSH and SIGKILL at once", script_flush_kill, admin=True, lossy=True, compared=False),
+    Fault("debug-sleep", "DEBUG SLEEP for half a lease", partial(hang, command=lambda s: ("DEBUG", "SLEEP", str(s))), own_server=True, recovers=1.0,
           server={"options": {"enable-debug-command": "yes"}}),
     Fault("restart", "the server restarts, with an append-only file", restart, own_server=True, recovers=0.5),
-    Fault("crash", "SIGKILL of the server, appendfsync always", crash, own_server=True, recovers=0.5, server=ALWAYS),
+    Fault("crash", "SIGKILL of the server, appendfsync always", partial(restart, hard=True), own_server=True, recovers=0.5, server=ALWAYS),
     Fault("flush", "FLUSHALL", flush, own_server=True, recovers=2.0, restarts=True, lossy=True),
     Fault("key-types", "keys changed to another type", key_types, own_server=True, recovers=2.0, restarts=True,
           lossy=True, compared=False),
