@@ -164,8 +164,7 @@ class Channel(Line):
         self._broken(closed())
         self._give_up(closed())
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._end is not None:
-            await self._end.aclose()
+        await self._ending.come()
 
     def drop(self) -> None:
         """Hang up; calls without an answer, and the next one, make the channel connect anew."""

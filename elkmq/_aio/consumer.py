@@ -188,6 +188,7 @@ class Consumer(Holder):
                 state.opened(server_ms, sent, now())
                 self._heart.add(self)
             elif isinstance(action, core.Recover):
+                await self._be_heard()
                 state.recovered(await self._channel.run(verbs.recover(state.name, state.known(), 1000)))
             elif isinstance(action, core.Tend):
                 tended = await self._channel.run(verbs.tend(state.name, round(self.lease * 1000), chores=False))

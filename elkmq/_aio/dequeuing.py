@@ -19,7 +19,7 @@ from elkmq._core.call import command
 from elkmq._core.clock import now
 from elkmq._core.consumer import consumer_name
 from elkmq._core.entry import Entry, Taken
-from elkmq._core.verbs import Verbs, beat
+from elkmq._core.verbs import Verbs, all_heard, beat
 from elkmq.errors import EmptyQueue, EventQueueError, JSONParseError, LeaseLost, ServerConnectionError
 from elkmq.event import ServiceEvent, TimestampedEvent, put_back
 
@@ -186,6 +186,7 @@ class Dequeuing:
             if unsure <= 0:
                 await pool.run(verbs.leave(place.name))
                 return
+            await pool.run(all_heard())
             left = await pool.run(verbs.recover(place.name, [], 100))
             if left:
                 keys = [(entry.lane, entry.id) for entry in left]

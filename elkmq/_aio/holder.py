@@ -17,7 +17,7 @@ from elkmq._core.clock import now
 from elkmq._core.consumer import ConsumerState
 from elkmq._core.entry import Entry, Tended
 from elkmq._core.sending import LAST_PATIENCE
-from elkmq._core.verbs import Delivered, Verbs
+from elkmq._core.verbs import Delivered, Verbs, all_heard
 from elkmq._heart import Heart, heart
 from elkmq.errors import EventQueueError, QueueClosed
 from elkmq.keys import QueueKeys
@@ -55,6 +55,7 @@ class Holder:
         self._heart: Heart = heart(session.endpoint, session.slot_key)
         self._relay = Relay(session, verbs)
         self._settings: bytes | None = None
+        self._hung_up = False  # since the server was last asked whether it has heard all
         self._tidying: Background | None = None
         self._closed = False
 
@@ -143,7 +144,14 @@ class Holder:
 
     def unsure(self) -> None:
         """The server may have handed something out, or may yet, on a connection that nobody reads any more."""
+        self._hung_up = True
         self.state.reconnected(now() + self._longest + 1.0)
+
+    async def _be_heard(self) -> None:
+        """Before anything is sent back: a blocking read of this consumer that goes on at the server would be handed it."""
+        if self._hung_up:
+            self._hung_up = False
+            await self._channel.run(all_heard())
 
     # -- for the heart, on its thread
 
@@ -197,6 +205,7 @@ class Holder:
             self._heart.remove(self)
             self._room.raise_()
             self._waiter.cancel()
+            self._hung_up = True
             if self.state.registered:
                 await self._leave(self.state.name, self._session.closing_until or now() + LAST_PATIENCE)
         finally:
@@ -211,6 +220,9 @@ class Holder:
         channel = self._channel
         patience, channel._retry_for = channel._retry_for, LAST_PATIENCE
         try:
+            if until is not None:
+                channel.give_up_after(max(0.0, until - now()))
+            await self._be_heard()
             more = 1
             while more:
                 if until is not None:

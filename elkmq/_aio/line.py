@@ -4,10 +4,8 @@ The way of a call is the one that ``elkmq._sync.channel`` describes: ``_queue`` 
 order of the replies), ``_again`` (to be sent once more). Here two tasks move the calls: the *reader*, one for each
 connection, reads replies until it breaks; the *mender* exists only while there is something to send and no connection.
 Calls of the same tick leave in one piece. A call whose task was cancelled stays where it is until its reply has been
-read, so that no reply meets the wrong call; if it was not written yet, it never is.
-
-At the end of an event loop `asyncio.run` cancels all tasks, those two among them. They go on then, since what is cleaned
-up at the end (a delivery's block, `close`) needs answers; `_until_the_end` ends them, in the loop's last moments.
+read, so that no reply meets the wrong call; if it was not written yet, it never is. `elkmq._aio.ending` ends the two with
+their event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from elkmq._aio.ending import Ending, hang_up
 from elkmq._core.call import Script
 from elkmq._core.fork import disarm, forget_in_child
 from elkmq._core.recovery import MAX_SENDINGS, Backoff, Failure, hopeless, judge
@@ -32,10 +31,6 @@ from elkmq.errors import EventQueueError
 
 _hook_of: ContextVar[Line | None] = ContextVar("_hook_of", default=None)
 _parents: list[Any] = []  # connections of the parent, in a forked child: kept, since their finalizers would warn
-
-
-MOST_CANCELLINGS = 2
-"""How often in a row reader and mender go on although somebody has cancelled them: who keeps on doing it is heeded."""
 
 
 class Interrupted(Exception):
@@ -65,9 +60,7 @@ class Line:
         self._fileno = -1
         self._reader: asyncio.Task[None] | None = None
         self._mender: asyncio.Task[None] | None = None
-        self._cancellings = 0
-        self._end: AsyncGenerator[None, None] | None = None
-        self._ended = False
+        self._ending = Ending(self._hang_up)
         self._queue: deque[Sending[Any]] = deque()
         self._sent: deque[Sending[Any]] = deque()
         self._again: deque[Sending[Any]] = deque()
@@ -89,7 +82,7 @@ class Line:
         """Be as new, in a forked child; calls under way belong to the parent."""
         if self._raw is not None:
             disarm(self._fileno)
-            _parents.append((self._raw, self._reader, self._mender, self._end))
+            _parents.append((self._raw, self._reader, self._mender, self._ending))
         self._be_new()
 
     # -- writing
@@ -175,7 +168,7 @@ class Line:
                     sending = self._sent.popleft()
                     self._progress = asyncio.get_running_loop().time()
                     self._backoff.reset()
-                    self._cancellings = 0
+                    self._ending.answered()
                     if self._unreached:
                         self._say(None)
                     self._settle(sending, read(sending.call, reply))
@@ -183,7 +176,7 @@ class Line:
                         raise self._stale
         except asyncio.CancelledError as error:
             if self._raw is raw:
-                if self._goes_on():
+                if not self._closed and self._ending.goes_on():
                     self._reader = asyncio.get_running_loop().create_task(self._read(raw))
                 else:
                     self._broken(error)
@@ -258,6 +251,8 @@ class Line:
         raw, self._raw = self._raw, None
         if raw is None:
             return
+        # At once: the transport closes it in the loop's next turn, and what another connection sends in this one would come first.
+        hang_up(self._fileno)
         self._transport.abort()
         raw._reader = raw._writer = None  # what redis-py's disconnect() does, which cannot be awaited here
         self._error = error if isinstance(error, Exception) else None
@@ -276,25 +271,14 @@ class Line:
         if self._again or self._queue:
             self._begin_to_mend()
 
-    def _goes_on(self) -> bool:
-        """Whether a task that was cancelled, and not by this class, is to be followed by another."""
-        self._cancellings += 1
-        return not (self._closed or self._ended) and self._cancellings <= MOST_CANCELLINGS
-
-    async def _until_the_end(self) -> AsyncGenerator[None, None]:
-        """Hang up when this is closed: here, or by the event loop, which closes all asynchronous generators at its end."""
-        try:
-            yield
-        finally:
-            self._ended = True
-            tasks = [task for task in (self._reader, self._mender) if task is not None]
-            for task in tasks:
-                task.cancel()
-            self._broken(closed())
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def _hang_up(self) -> list[asyncio.Task[None] | None]:
+        """For good; returns the tasks that are at work for it."""
+        tasks = [self._reader, self._mender]
+        self._broken(closed())
+        return tasks
 
     def _begin_to_mend(self) -> None:
-        if self._mender is None and not (self._closed or self._ended):
+        if self._mender is None and not (self._closed or self._ending.over):
             self._mender = asyncio.get_running_loop().create_task(self._mend())
 
     async def _mend(self) -> None:
@@ -320,7 +304,7 @@ class Line:
                         self._say(error)
         except asyncio.CancelledError:
             self._mender = None
-            if self._goes_on():
+            if not self._closed and self._ending.goes_on():
                 self._begin_to_mend()
             raise
         self._mender = None
@@ -333,9 +317,7 @@ class Line:
         if self._closed:
             await raw.disconnect(nowait=True)
             return
-        if self._end is None:
-            self._end = self._until_the_end()
-            await anext(self._end)
+        await self._ending.watch()
         self._raw = raw
         self._transport = raw._writer.transport
         self._fileno = self._transport.get_extra_info("socket").fileno()

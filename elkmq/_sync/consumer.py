@@ -189,6 +189,7 @@ class Consumer(Holder):
                 state.opened(server_ms, sent, now())
                 self._heart.add(self)
             elif isinstance(action, core.Recover):
+                self._be_heard()
                 state.recovered(self._channel.run(verbs.recover(state.name, state.known(), 1000)))
             elif isinstance(action, core.Tend):
                 tended = self._channel.run(verbs.tend(state.name, round(self.lease * 1000), chores=False))

@@ -17,7 +17,7 @@ from elkmq._core.call import command
 from elkmq._core.clock import now
 from elkmq._core.consumer import consumer_name
 from elkmq._core.entry import Entry, Taken
-from elkmq._core.verbs import Verbs, beat
+from elkmq._core.verbs import Verbs, all_heard, beat
 from elkmq._sync.holder import LONGEST_WAIT
 from elkmq._sync.link import Waiter
 from elkmq._sync.session import Session
@@ -187,6 +187,7 @@ class Dequeuing:
             if unsure <= 0:
                 pool.run(verbs.leave(place.name))
                 return
+            pool.run(all_heard())
             left = pool.run(verbs.recover(place.name, [], 100))
             if left:
                 keys = [(entry.lane, entry.id) for entry in left]

@@ -316,36 +316,49 @@ async def test_options_that_make_no_sense(library, fast_url, name, bad):
 # -- in processes of their own
 
 SYNC = """
-import sys, time
+import sys
 from elkmq import EventQueue, Service
-queue = EventQueue(sys.argv[2], sys.argv[1])
+queue, go = EventQueue(sys.argv[2], sys.argv[1]), EventQueue(sys.argv[2] + ".go", sys.argv[1])
 service = Service(queue, concurrency=int(sys.argv[3]), prefetch=10, grace=float(sys.argv[4]))
 
 @service.on("a")
 def handle(payload):
     print(f"started {payload}\\n", end="")
-    time.sleep(float(payload))
+    go.dequeue_blocking()
     print(f"finished {payload}\\n", end="")
+
+def stop(stop=service.stop):
+    print("stopping")
+    stop()
+
+service.stop = stop
 
 print("serving")
 service.run()
 queue.close()
+go.close()
 print("ended")
 """
 
 AIO = """
-import asyncio, sys, time
+import asyncio, sys
 from elkmq.aio import EventQueue, Service
 
 async def main():
-    async with EventQueue(sys.argv[2], sys.argv[1]) as queue:
+    async with EventQueue(sys.argv[2], sys.argv[1]) as queue, EventQueue(sys.argv[2] + ".go", sys.argv[1]) as go:
         service = Service(queue, concurrency=int(sys.argv[3]), prefetch=10, grace=float(sys.argv[4]))
 
         @service.on("a")
         async def handle(payload):
             print(f"started {payload}\\n", end="")
-            await asyncio.sleep(float(payload))
+            await go.dequeue_blocking()
             print(f"finished {payload}\\n", end="")
+
+        def stop(stop=service.stop):
+            print("stopping")
+            stop()
+
+        service.stop = stop
 
         print("serving")
         await service.run()
@@ -353,6 +366,10 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def count(program, word):
+    return sum(line.startswith(word) for line in program.lines)
 
 
 @pytest.mark.parametrize("source", [SYNC, AIO], ids=["sync", "asyncio"])
@@ -363,18 +380,23 @@ async def test_a_signal_stops_it_gracefully(fast_url, name, make_program, librar
         pytest.skip("the program is what is tested")
     program = make_program(source, fast_url, name, str(concurrency), "20")
     async with library() as lib:
-        queue = lib.queue(name, fast_url)
-        for _ in range(5):
-            await queue.enqueue(event("a", "0.4"))
-        await asyncio.to_thread(program.wait_for, "started")
+        queue, go = lib.queue(name, fast_url), lib.queue(f"{name}.go", fast_url)
+        await fill(queue, 5)
+        await until(queue, 60, ready=0)
+        await asyncio.to_thread(eventually, lambda: count(program, "started") == concurrency, 60)
         program.signal(number)
-        await asyncio.to_thread(program.wait_for, "ended")
+        await asyncio.to_thread(program.wait_for, "stopping", 60)
+        await fill(go, concurrency)  # only now may they finish
+        await asyncio.to_thread(program.wait_for, "ended", 60)
         await asyncio.to_thread(program.wait)
         stats = await queue.stats()
-        finished = sum(line.startswith("finished") for line in program.lines)
-        assert 1 <= finished <= concurrency + 1
-        assert finished == sum(line.startswith("started") for line in program.lines)
-        assert (stats.completed, stats.in_flight, stats.ready, len(stats.consumers)) == (finished, 0, 5 - finished, 0)
+        assert count(program, "started") == count(program, "finished") == concurrency
+        assert (stats.completed, stats.in_flight, stats.ready, len(stats.consumers)) == (
+            concurrency,
+            0,
+            5 - concurrency,
+            0,
+        )
         assert "Traceback" not in program.errors
 
 

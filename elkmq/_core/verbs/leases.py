@@ -203,6 +203,14 @@ def beat(consumers: Sequence[tuple[OfQueue, str, int]]) -> Call[list[int]]:
     return Prepared("beat", keys, list)(*(part for _, name, lease in consumers for part in (name, lease)))
 
 
+def all_heard() -> Call[bool]:
+    """Ask for nothing; but when the answer is there, the server has seen each connection end that was hung up before.
+
+    So a blocking read on one of those is not handed what is sent back from then on. (HELLO needs no permission of its own.)
+    """
+    return command("HELLO", "2", parse=bool, doing="hang up")
+
+
 def wait_for_entries(
     queues: Sequence[tuple[OfQueue, Sequence[bytes]]], consumer: str, n: int, block: int, *, parse: Any
 ) -> Call[Any]:
