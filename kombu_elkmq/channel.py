@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from elkmq._core.entry import Entry, Taken
 from elkmq.errors import EventQueueError, QueueClosed
 from kombu_elkmq import codec
 from kombu_elkmq import message as messages
 from kombu_elkmq.delivery import Held
 from kombu_elkmq.errors import no_route, precondition_failed
 from kombu_elkmq.publishing import Batch
-from kombu_elkmq.reader import Subscription
+from kombu_elkmq.reader import Reader, Subscription
 from kombu_elkmq.topology import Topology
 
 if TYPE_CHECKING:
@@ -145,11 +146,10 @@ class Channel(Topology):
             if reader.buffer:
                 entry = reader.buffer.popleft()
             else:
-                entries = session.wires_of(queue).consuming().run(reader.verbs.take(session.name, 1)).entries
-                if not entries:
+                found = self._take_one(reader)
+                if found is None:
                     return None
-                entry = entries[0]
-                reader.known.add((entry.lane, entry.id))
+                entry = found
             delivered, tag = (entry.lane, entry.id), self.next_tag()
             try:
                 message = messages.message_of(reader, entry, self, tag, None)
@@ -161,6 +161,21 @@ class Channel(Topology):
             else:
                 self.unacked[tag] = Held(reader, delivered)
             return message
+
+    def _take_one(self, reader: Reader) -> Entry | None:
+        session = self.session
+        link = session.wires_of(reader.queue).consuming()
+        taken: Taken = link.run(reader.verbs.take(session.name, 1))
+        if not taken.entries and session.look_around():
+            taken = link.run(reader.verbs.take(session.name, 1))  # what expired elsewhere may have come here
+        if taken.outbox and reader.relays:
+            session.relay.look(reader)
+            session.deliveries.send_on()
+        if not taken.entries:
+            return None
+        entry = taken.entries[0]
+        reader.known.add((entry.lane, entry.id))
+        return entry
 
     def message_to_python(self, raw_message: Any) -> Any:
         """Messages are made whole when they are delivered."""
@@ -233,6 +248,7 @@ class Channel(Topology):
                 self.basic_recover()
                 session.deliveries.flush()  # no pass of an event loop may follow
                 session.push()
+                session.deliveries.send_on()
         except EventQueueError:
             pass  # the server takes it all back when the lease is over
         if self in session.channels:

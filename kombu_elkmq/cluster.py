@@ -192,9 +192,14 @@ class BesideRelay(Relay):
         if self._waiting and self._working.acquire(blocking=False):
             threading.Thread(target=self._work, name="elkmq-relay", daemon=True).start()
 
+    def finish(self) -> None:
+        """Relay what there is before the caller goes on."""
+        with self._working:
+            super().finish()
+
     def _work(self) -> None:
         try:
-            super().run()
+            super().finish()
         finally:
             self._working.release()
             if self._waiting:
@@ -327,6 +332,7 @@ class ClusterSession(Session):
                 self.release(reader)
             except EventQueueError as error:
                 log.warning("could not say goodbye to %s, which is noticed within the lease: %s", reader.queue, error)
+        self.relay.finish()
         for queue in self.exclusive:
             self._delete(queue, tombstone=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -55,6 +55,8 @@ class Deliveries:
         self._dirty: deque[Reader] = deque()
         """Those with acknowledgements that were not sent."""
         self._lock = threading.Lock()
+        self._dying: Counter[Reader] = Counter()
+        """How many of each may be on their way to a dead letter exchange: the server did not say yet."""
 
     # -- out
 
@@ -208,12 +210,45 @@ class Deliveries:
     def reject(self, reader: Reader, delivered: Delivered, reason: str = "rejected", error: str = "") -> None:
         """Give up: into the dead letters, or on to the dead letter exchange."""
         reader.settle(delivered)
+        self._kill(reader, [delivered], reader.verbs.reject(self._session.name, [delivered], reason, error))
+
+    def _kill(self, reader: Reader, delivered: list[Delivered], call: Call[list[str]]) -> None:
+        """Post what may make dead letters of deliveries, and see that they go on to their exchange."""
+        relays = reader.relays
 
         def done(outcome: Any) -> None:
-            if reader.relays and not isinstance(outcome, Exception):
-                self._session.relay.look(reader)
+            if relays:
+                with self._lock:
+                    self._dying[reader] -= 1
+                    self._dying += Counter()  # leaves out what is 0
+                if not isinstance(outcome, Exception) and "dead" in outcome:
+                    self._session.relay.look(reader)
 
-        self._tell(reader, [delivered], reader.verbs.reject(self._session.name, [delivered], reason, error), done)
+        if relays:
+            with self._lock:
+                self._dying[reader] += 1
+        self._tell(reader, delivered, call, done)
+        if relays and not self._session.attended:
+            self.send_on()
+
+    @property
+    def dying(self) -> bool:
+        """Whether something may be on its way to a dead letter exchange."""
+        return bool(self._dying) or self._session.relay.waiting
+
+    def send_on(self) -> None:
+        """Have what died at its exchange before the caller goes on, unless somebody else sees to that: nobody may ever wait
+        for messages on this connection.
+        """
+        session = self._session
+        if session.attended or not self.dying:
+            return
+        try:
+            for reader in list(self._dying):
+                session.wires_of(reader.queue).await_posted()
+        except EventQueueError as error:
+            log.warning("what became of dead letters is not known yet, they are sent on later: %s", error)
+        session.relay.finish()
 
     def unreadable(self, reader: Reader, entry: Entry, error: Exception) -> None:
         """Reject what is no message; who sent it as a plain event may await a response, and gets that of a failure."""
@@ -230,13 +265,11 @@ class Deliveries:
         for each in delivered:
             reader.settle(each)
         reader.hungry = reader.hungry or seen
-
-        def done(outcome: Any) -> None:
-            if reader.relays and not isinstance(outcome, Exception) and "dead" in outcome:
-                self._session.relay.look(reader)
-
         call = reader.verbs.requeue(self._session.name, delivered, failed=failed, seen=seen)
-        self._tell(reader, delivered, call, done)
+        if failed:
+            self._kill(reader, delivered, call)
+        else:
+            self._tell(reader, delivered, call, lambda _: None)
 
     def forget_buffered(self) -> None:
         """The leases are lost: what was not started is others' now."""

@@ -50,8 +50,17 @@ class Relay:
         self._waiting[queue] = verbs
         self._session.wake()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there may be something to relay."""
+        return bool(self._waiting)
+
     def run(self) -> None:
         """Relay what there is."""
+        self.finish()
+
+    def finish(self) -> None:
+        """Relay what there is before the caller goes on."""
         while self._waiting:
             queue, verbs = self._waiting.popitem()
             try:

@@ -182,6 +182,7 @@ class Session(Upkeep):
         self.deliveries.flush()
         if self.taker is not None and not self.pump.mending:
             self.taker.flush()
+        self.relay.finish()
         for reader in list(self.readers.values()):
             self.release(reader)
         for queue in self.exclusive:
@@ -228,12 +229,14 @@ class Session(Upkeep):
             self._drain(None if timeout is None else time.monotonic() + timeout)
         finally:
             self._draining = outer
+        if self.deliveries.dying and not self.deliveries.deliverable():
+            self.deliveries.send_on()  # with more in hand, the next call does it for several at once
 
     def _drain(self, deadline: float | None) -> None:
         deliveries = self.deliveries
         while True:
             self.check()
-            if deliveries.deliver_one():
+            if not deliveries.dying and deliveries.deliver_one():
                 return
             self.pump.run()
             self.relay.run()
@@ -258,6 +261,11 @@ class Session(Upkeep):
         waiting = {self.corked_by, self._draining} - {None}
         if waiting and threading.get_ident() not in waiting:
             self.wake()
+
+    @property
+    def attended(self) -> bool:
+        """Whether an event loop or somebody who drains sees to what is to be done."""
+        return self._loop is not None or self._draining is not None
 
     def join(self, loop: Loop) -> None:
         """An event loop hands out from now on."""

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
-from elkmq._core.routing import Routing
+from elkmq._core.routing import Routing, Swept
 from elkmq._core.verbs import Verbs, beat
 from elkmq.errors import EventQueueError, ServerConnectionError
 from kombu_elkmq.wires import Wires
@@ -34,6 +34,11 @@ class Upkeep(Wires):
     routing: Routing
     sweep_at: float
     _guarded_until = 0.0
+
+    @property
+    def attended(self) -> bool:
+        """Whether somebody sees to the chores as a matter of course."""
+        raise NotImplementedError
 
     def check(self) -> None:
         """Raise what ended the session."""
@@ -99,6 +104,22 @@ class Upkeep(Wires):
         if now >= self.sweep_at and self.consumes and not self.pump.mending:
             self.sweep_at = now + self.options.lease
             self._sweep()
+
+    def look_around(self) -> bool:
+        """See to queues that nobody consumes, for a caller who may run no loop; whether that was due, and done."""
+        if clock.now() < self.sweep_at or self.attended:
+            return False
+        self.sweep_at = clock.now() + self.options.lease
+        try:
+            self._swept(self._look_at_all())
+        except EventQueueError as error:
+            self._swept(error)
+            return False
+        self.relay.finish()
+        return True
+
+    def _look_at_all(self) -> Swept:
+        return self.run(self.routing.sweep())
 
     def _sweep(self) -> None:
         self.post(self.routing.sweep(), self._swept)

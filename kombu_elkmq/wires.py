@@ -86,6 +86,14 @@ class Wires:
         # While a thread mends the connection, which can take it seconds, nobody else waits for that.
         link.submit(call, told, push=not (gather or self._mending()))
 
+    def await_posted(self) -> None:
+        """Wait for the answers of what was posted; not while a thread is at work on the connections.
+
+        :raises EventQueueError: the server is away
+        """
+        if self.taker is not None and not self._mending():
+            self.taker.flush()
+
     def cork(self) -> None:
         """This thread sees to it that `push` is called before it waits for anything, or starts anything."""
         self.corked_by = threading.get_ident()

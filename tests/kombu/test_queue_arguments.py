@@ -10,6 +10,7 @@ import pytest
 from amqp.exceptions import NotFound, PreconditionFailed
 from kombu import Connection, Exchange, Queue
 
+from elkmq._core.call import command
 from elkmq.errors import QueueFull
 from tests.kombu.conftest import Inbox
 from tests.kombu.test_transport import declared, queue_of
@@ -204,3 +205,59 @@ def test_a_queue_that_was_in_use_until_a_moment_ago_stays(
     assert name not in session.run(session.routing.sweep()).dropped
     assert client.zscore("elkmq(expiring)", name) > 1
     queue_of(name)(connection.default_channel).queue_declare(passive=True)
+
+
+def died(connection: Connection, dead: Queue) -> Any:
+    """What somebody else gets of the dead letters who only asks."""
+    with connection.clone() as other:
+        message = dead(other.default_channel).get(no_ack=True)
+        return message and (message.payload, message.headers["x-death"][0]["reason"])
+
+
+def server_ms(connection: Connection) -> float:
+    """The server's clock."""
+    asked = command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) / 1000, doing="ask for the time")
+    return float(connection.default_channel.session.run(asked))
+
+
+def test_dead_letters_of_a_program_that_never_waits_for_messages(connection: Connection, name: str) -> None:
+    queue, dead = with_dead_letters(name, **{"x-delivery-limit": 1})
+    declared(connection, dead)
+    declared(connection, queue)
+    bound = queue(connection.default_channel)
+    connection.Producer().publish("r", routing_key=name)
+    bound.get().reject()
+    assert died(connection, dead) == ("r", "rejected")
+    connection.Producer().publish("q", routing_key=name)
+    bound.get().requeue()
+    bound.get().requeue()
+    assert died(connection, dead) == ("q", "delivery_limit")
+    connection.Producer().publish("e", routing_key=name, expiration=0.001)
+    published = server_ms(connection)
+    eventually(lambda: server_ms(connection) > published + 1, why="it to expire")
+    assert bound.get() is None
+    assert died(connection, dead) == ("e", "expired")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_dead_letters_of_a_program_that_waits_for_one_message(connection: Connection, name: str, closed: bool) -> None:
+    queue, dead = with_dead_letters(name)
+    declared(connection, dead)
+    with connection.clone() as own:
+        inbox = Inbox(own, queue, ack=False)
+        inbox.consumer.register_callback(lambda _, message: message.reject())
+        producer = own.Producer()
+        for n in range(2 if closed else 1):
+            producer.publish(n, routing_key=name)
+        own.drain_events(timeout=5)
+        if not closed:
+            assert died(connection, dead) == (0, "rejected")
+    assert died(connection, dead) == ((0, "rejected") if closed else None)
+
+
+def test_what_expires_in_a_queue_nobody_reads_comes_to_who_asks_for_it(connection: Connection, name: str) -> None:
+    queue, dead = with_dead_letters(name, **{"x-message-ttl": 1})
+    declared(connection, dead)
+    declared(connection, queue)
+    connection.Producer().publish("x", routing_key=name)
+    eventually(lambda: died(connection, dead) == ("x", "expired"), why="it to expire")
