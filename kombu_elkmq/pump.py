@@ -260,7 +260,7 @@ class Pump:
 
     def _failed(self, reader: Reader, error: Exception) -> None:
         if isinstance(error, LeaseLost):
-            reader.lost = True
+            reader.lose()
         elif isinstance(error, ServerConnectionError) and clock.now() - reader.confirmed >= reader.lease:
             self._session.fail(error)  # while the lease holds, being cut off is nobody's business
         else:

@@ -95,8 +95,12 @@ class Reader:
     def gone(self, consumer: str) -> None:
         """The lease is over: whatever it held is others' now."""
         if consumer == self.session.name:
-            self.lost = self.session.any_lost = True
+            self.lose()
             self.session.wake()
+
+    def lose(self) -> None:
+        """Note that the lease is over, so that the session's next check tells."""
+        self.lost = self.session.any_lost = True
 
     # -- for the session
 

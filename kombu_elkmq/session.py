@@ -121,8 +121,8 @@ class Session(Upkeep):
         for reader in self.readers.values():
             if reader.lost:
                 self.fail(LeaseLost(
-                    f"the lease on {reader.queue} was lost: this process was not heard of for too long; what it held is "
-                    "with other consumers; the connection is made anew."
+                    f"the lease on {reader.queue} was lost: the queue was deleted, or this process was not heard of for too long; "
+                    "what it held went with the queue, or is with other consumers; the connection is made anew."
                 ))  # fmt: skip
                 self._tell()
 

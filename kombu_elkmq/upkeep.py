@@ -63,7 +63,7 @@ class Upkeep(Wires):
         replies = self._renew([(reader.verbs, self.name, lease) for reader in readers])
         for reader, left in zip(readers, replies, strict=True):
             if left < 0:
-                reader.lost = True
+                reader.lose()
             else:
                 reader.heard(sent)
         self.check()

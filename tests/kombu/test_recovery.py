@@ -9,8 +9,10 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
+import pytest
 from kombu import Connection
 
+from elkmq.errors import LeaseLost
 from tests.kombu.conftest import Inbox
 from tests.kombu.test_transport import queue_of
 from tests.proxy import Proxy
@@ -162,3 +164,18 @@ def test_what_was_recovered_beyond_the_prefetch_goes_back(
     stats = session.run(session.routing.queue_look(name))
     assert (stats.ready, stats.unacked) == (4, 2)
     assert not any(message.headers.get("x-delivery-count") for message in inbox.messages)
+
+
+def test_who_consumes_a_queue_that_was_deleted_hears_of_it_at_once(
+    make_connection: Callable[..., Connection], connection: Connection, name: str
+) -> None:
+    own = make_connection(lease=3600)  # no heartbeat is to find it first
+    inbox = Inbox(own, queue_of(name))
+    assert inbox.nothing_comes(0.1)
+    queue = queue_of(name)(connection.default_channel)
+    queue.delete()
+    queue.declare()
+    connection.Producer().publish("x", routing_key=name)
+    with pytest.raises(LeaseLost, match="deleted"):
+        inbox.wait(1)
+    assert Inbox(make_connection(), queue_of(name)).wait(1) == ["x"]
