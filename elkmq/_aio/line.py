@@ -366,7 +366,7 @@ class Line:
                 if sending.unwanted:
                     continue
                 if sending.give_up_at is None:
-                    sending.give_up_at = now + self._retry_for
+                    sending.give_up_at = sending.until(now + self._retry_for)
                 elif sending.give_up_at <= now:
                     self._settle(sending, self._surrender(sending))
                     continue

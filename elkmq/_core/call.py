@@ -99,6 +99,8 @@ class Call(Generic[T_co]):
     """What the call does, for errors, to follow "could not": ``enqueue the event``."""
     fate: str = FATE
     """What became of the message if the reply is lost for good, for errors."""
+    until: float | None = None
+    """When nobody wants its reply any more (`time.monotonic`), and it is not repeated; None: as long as the channel repeats calls."""
 
     def packed(self) -> bytes:
         """The call in RESP, as it goes over the socket.
@@ -191,13 +193,15 @@ class Form(Generic[T]):
         self._count = call.prefix_count + len(call.command)
         self._call = call
 
-    def __call__(self, *values: bytes, block: float = 0.0) -> Call[T]:
+    def __call__(self, *values: bytes, block: float = 0.0, until: float | None = None) -> Call[T]:
         pieces, call = self._pieces, self._call
         parts = [pieces[0]]
         for n, value in enumerate(values, 1):
             size = len(value)
             parts += (_LENGTHS[size] if size < 256 else b"$%d" % size, b"\r\n", value, pieces[n])
-        return Call(call.parse, (), call.script, call.retry, block, b"".join(parts), self._count, call.doing, call.fate)
+        return Call(
+            call.parse, (), call.script, call.retry, block, b"".join(parts), self._count, call.doing, call.fate, until
+        )
 
 
 def slot_key(call: Call[Any]) -> bytes | None:

@@ -59,6 +59,11 @@ class Sending(Generic[T]):
         self.give_up_at: float | None = None
         """When its time to be repeated is over; None: nothing went wrong so far."""
 
+    def until(self, otherwise: float) -> float:
+        """When it is not repeated any more."""
+        until = self.call.until
+        return otherwise if until is None else min(until, otherwise)
+
     @property
     def unwanted(self) -> bool:
         """Whether nobody waits for it any more."""

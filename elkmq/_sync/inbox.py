@@ -153,12 +153,13 @@ class Inbox:
             _, verbs = self._session.open()
             self._read_call = verbs.wait_for_responses(self.name)
         block = max(1, min(READ_WAIT, round(timeout * 1000)))
+        until = time.monotonic() + timeout
 
         def came(found: Found | EventQueueError) -> None:
-            if channel is self._channel:
-                self._came(found)
+            if channel is self._channel and not (isinstance(found, EventQueueError) and time.monotonic() >= until):
+                self._came(found)  # an error when its own time was over says nothing to the others
 
-        return self._read_call(b"%d" % block, self._responses.last, block=block / 1000), came
+        return self._read_call(b"%d" % block, self._responses.last, block=block / 1000, until=until), came
 
     def _drop_the_read(self) -> None:
         """A blocking read that is under way would keep the next thread for longer than that wants to wait."""

@@ -40,6 +40,9 @@ from elkmq.errors import EventQueueError
 
 T = TypeVar("T")
 
+GRACE = 1.0
+"""Seconds that a blocking call's reply may come after nobody wants it any more, before the connection is taken for broken."""
+
 
 class Interrupted(Exception):
     """The wait was ended from outside."""
@@ -164,7 +167,10 @@ class Line:
         block = sending.call.block
         try:
             if block:
-                raw._sock.settimeout(self._timeout + block)
+                patience = self._timeout + block
+                if (until := sending.call.until) is not None:
+                    patience = min(patience, max(until + GRACE - time.monotonic(), 0.05))
+                raw._sock.settimeout(patience)
             reply = raw.read_response(disconnect_on_error=False)
             if block:
                 raw._sock.settimeout(self._timeout)
@@ -349,7 +355,7 @@ class Line:
             if sending.answered or sending.abandoned:
                 continue
             if sending.give_up_at is None:
-                sending.give_up_at = now + self._retry_for
+                sending.give_up_at = sending.until(now + self._retry_for)
             elif sending.give_up_at <= now:
                 self._settle(sending, self._surrender(sending))
                 continue

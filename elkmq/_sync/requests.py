@@ -7,6 +7,7 @@ somebody can still be waiting. The inbox goes with its last deadline, so a clien
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -42,17 +43,18 @@ class Requests:
             InvalidOption, JSONDumpError: The priority or the headers make no sense.
         """
         pool, verbs = self._session.open()
-        name, ttl = self._inbox.name, max(1, round(timeout * 1000))
+        name, ttl, until = self._inbox.name, max(1, round(timeout * 1000)), time.monotonic() + timeout
         # The uuid is what responses are known by, also where the event came out of a queue.
         unique = f"{event.request_uuid:032x}"
         if priority != 0 or headers is not None:
             request = outgoing(Send(event, priority=priority, headers=headers, dedupe_id=unique))
             fields = ("ttl", ttl, "reply_to", name, *request.fields)
             call = verbs.enqueue([replace(request, inbox=name, fields=fields)])
+            call.until = until
         else:
             if self._lone is None:
                 self._lone = verbs.ask(name)
-            call = self._lone(unique.encode(), event.to_json(), b"%d" % ttl)
+            call = self._lone(unique.encode(), event.to_json(), b"%d" % ttl, until=until)
 
         def send(run: Callable[[Call[Any]], Any]) -> None:
             receipt = (run(call))[0]

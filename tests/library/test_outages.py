@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from elkmq import EmptyQueue, Options, QueueClosed, ServerConnectionError
+from elkmq import EmptyQueue, Options, QueueClosed, ServerConnectionError, TimeoutExpired
 from tests.library.helpers import drain, event, fill, soon, until
 from tests.waiting import eventually, eventually_async
 
@@ -302,3 +302,24 @@ async def test_closing_does_not_wait_for_a_server_that_is_gone(library, make_ser
 
 async def _is_positive(number):
     return number > 0
+
+
+@pytest.mark.parametrize("how", ["stop", "pause"])
+async def test_a_request_ends_with_its_time_though_the_server_is_away(library, make_server, name, how):
+    server = make_server()
+    async with library() as lib:
+        queue, other = lib.queue(name, server.url, retry_for=600), lib.queue(name, server.url)
+        waiting = asyncio.ensure_future(queue.call("nobody", timeout=2))
+        await asyncio.to_thread(eventually, lambda: _is_there(server, name), why="the request")
+        await asyncio.to_thread(getattr(server, how))
+        try:
+            with pytest.raises(TimeoutExpired):
+                await soon(waiting, 30)
+        finally:
+            await asyncio.to_thread(server.resume if how == "pause" else server.start)
+        assert (await other.stats()).ready <= 1
+
+
+def _is_there(server, name):
+    with server.client() as client:
+        return client.xlen(f"{name}(event_stream)") == 1
