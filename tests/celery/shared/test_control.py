@@ -106,6 +106,8 @@ def test_a_consumer_that_is_added_with_its_exchange(site: Site) -> None:
         "add_consumer", queue="letters", exchange="post", exchange_type="topic", routing_key="letter.#"
     )  # fmt: skip
     assert "ok" in answer
+    # The worker answers first and declares then.
+    eventually(lambda: "letters" in {queue["name"] for queue in site.ask("active_queues")}, why="the queue")
     with site.app.producer_pool.acquire(block=True) as producer:
         result = site.app.send_task(
             "tests.celery.app.about", exchange="post", routing_key="letter.de.berlin", producer=producer
