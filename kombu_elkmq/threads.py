@@ -28,6 +28,10 @@ def received(sender: Any = None, request: Any = None, **_: Any) -> None:
     held = getattr(message.channel, "unacked", {}).get(message.delivery_tag)
     if not isinstance(held, Held):
         return
+    if hasattr(request, "_on_ack"):
+        # Celery would have its main thread do it, and this one go on: a SIGKILL, or a task that holds Python's global lock,
+        # would come between. The channel may be used from any thread.
+        request._on_ack = message.ack_log_error
     accepted = request.on_accepted
 
     def on_accepted(pid: int, at: float) -> None:

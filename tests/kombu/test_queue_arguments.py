@@ -261,3 +261,35 @@ def test_what_expires_in_a_queue_nobody_reads_comes_to_who_asks_for_it(connectio
     declared(connection, queue)
     connection.Producer().publish("x", routing_key=name)
     eventually(lambda: died(connection, dead) == ("x", "expired"), why="it to expire")
+
+
+def test_a_queue_over_its_time_is_gone_for_whoever_asks(
+    connection: Connection, make_connection: Callable[..., Connection], name: str
+) -> None:
+    exchange = Exchange(f"{name}-ex", type="fanout")
+    queue = declared(connection, Queue(name, exchange, expires=0.001))
+    producer = make_connection().Producer()
+    producer.publish("x", exchange=exchange)
+    published = server_ms(connection)
+    eventually(lambda: server_ms(connection) > published + 1, why="its time to be over")
+    asking = queue(make_connection().default_channel)
+    with pytest.raises(NotFound):
+        asking.queue_declare(passive=True)
+    with pytest.raises(NotFound):
+        asking.get()
+    assert (name, exchange.name, "") not in asking.channel.list_bindings()
+    assert asking.queue_declare().message_count == 0
+
+
+def test_a_queue_over_its_time_takes_no_more_of_its_declarer_s_messages(
+    connection: Connection, fast_server: Server, name: str
+) -> None:
+    exchange = Exchange(f"{name}-ex", type="fanout")
+    declared(connection, Queue(name, exchange, expires=0.001))
+    client, producer = fast_server.client(), connection.Producer()
+
+    def gone() -> bool:
+        producer.publish("x", exchange=exchange)
+        return not client.exists(f"{name}(event_stream)")
+
+    eventually(gone, why="a publish to find it over its time")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kombu import Connection, Exchange, Queue
+from amqp.exceptions import ChannelError
+from kombu import Connection, Exchange, Producer, Queue
 from kombu.compression import encoders
 from kombu.exceptions import OperationalError
 from kombu.mixins import ConsumerMixin, ConsumerProducerMixin
@@ -225,3 +226,31 @@ def test_a_mixin_stops_where_its_connection_is_given_up(make_connection: Callabl
     with pytest.raises(socket.timeout):
         for _ in worker.consume(limit=None, timeout=0.2):
             pass
+
+
+def test_mandatory_to_a_queue_that_is_not_there(connection: Connection, fast_server: Server, name: str) -> None:
+    returned: list[Any] = []
+    producer = connection.Producer(on_return=lambda *found: returned.append(found))
+    producer.publish("x", routing_key=name, mandatory=True)
+    ((error, exchange, key, _),) = returned
+    assert ("NO_ROUTE" in str(error), exchange, key) == (True, "", name)
+    other = connection.channel()
+    with pytest.raises(ChannelError, match="NO_ROUTE"):
+        Producer(other).publish("x", routing_key=name, mandatory=True)
+    assert not fast_server.client().exists(f"{name}(event_stream)")
+    queue = declared(connection, queue_of(name))
+    producer.publish("arrives", routing_key=name, mandatory=True)
+    assert len(returned) == 1
+    assert queue.get().payload == "arrives"
+
+
+def test_mandatory_in_a_batch(connection: Connection, name: str) -> None:
+    returned: list[Any] = []
+    producer = connection.Producer(on_return=lambda *found: returned.append(found[2]))
+    queue = declared(connection, queue_of(name))
+    batch = producer.channel.create_publish_batch()
+    for key in (name, f"{name}-typo", name):
+        batch.publish(producer.channel.prepare_message(key), "", key, mandatory=True)
+    batch.flush()
+    assert returned == [f"{name}-typo"]
+    assert queue.queue_declare(passive=True).message_count == 2
