@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from elkmq._aio.channel import Channel
 from elkmq._aio.line import Interrupted
 from elkmq._core.call import Call
+from elkmq._core.clock import now
 from elkmq._core.sending import LAST_PATIENCE, raise_first
 from elkmq._endpoint import Endpoint
 from elkmq.errors import EventQueueError
@@ -116,7 +117,10 @@ class Pool:
         """Lend the channel: ``async with pool.channel() as channel: ...``."""
         yield self._channel
 
-    async def close(self) -> None:
-        """Hang up; calls under way end with `QueueClosed`."""
-        await self._channel.finish_left(LAST_PATIENCE)
+    async def close(self, until: float | None = None) -> None:
+        """Hang up; calls under way end with `QueueClosed`.
+
+        :param until: when to wait no longer for what `leave` sent, by `elkmq._core.clock`; None: in `LAST_PATIENCE` seconds
+        """
+        await self._channel.finish_left(LAST_PATIENCE if until is None else max(0.0, until - now()))
         await self._channel.close()

@@ -152,7 +152,7 @@ class Session:
             heart(self.endpoint, self.slot_key).remove(attendant)
         pool, self._pool = self._pool, None
         if pool is not None:
-            await pool.close()
+            await pool.close(self.closing_until)
         server, self._server = self._server, None
         if server is not None:
             await in_thread(server.close)

@@ -159,8 +159,11 @@ class Pool:
         finally:
             self._release(channel)
 
-    def close(self) -> None:
-        """Hang up all channels; calls under way end with `QueueClosed`."""
+    def close(self, until: float | None = None) -> None:  # noqa: ARG002
+        """Hang up all channels; calls under way end with `QueueClosed`.
+
+        :param until: without effect here: who sent something with `leave` has waited for it
+        """
         self._closed = True
         with self._lock:
             channels = list(self._all)

@@ -153,7 +153,7 @@ class Session:
             heart(self.endpoint, self.slot_key).remove(attendant)
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.close()
+            pool.close(self.closing_until)
         server, self._server = self._server, None
         if server is not None:
             in_thread(server.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -323,3 +324,25 @@ async def test_a_request_ends_with_its_time_though_the_server_is_away(library, m
 def _is_there(server, name):
     with server.client() as client:
         return client.xlen(f"{name}(event_stream)") == 1
+
+
+async def test_heartbeats_that_do_not_arrive_are_told_once_and_that_they_go_on_again_once(
+    library, make_server, name, caplog
+):
+    server = make_server(appendonly=True, appendfsync="always")
+    caplog.set_level(logging.DEBUG, "elkmq")
+
+    def said(words: str, level: int) -> int:
+        return sum(words in r.getMessage() and r.levelno == level for r in list(caplog.records))
+
+    async with library() as lib:
+        queue = lib.queue(name, server.url, options=Options(lease=1))
+        await fill(queue, 1)
+        held = await queue.receive(5)
+        await asyncio.to_thread(server.stop)
+        # Each attempt after the first is a matter of DEBUG only.
+        await asyncio.to_thread(eventually, lambda: said("no heartbeat to", logging.DEBUG) >= 3, 60)
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(eventually, lambda: said("go on", logging.WARNING) == 1, 60)
+        assert said("no heartbeat to", logging.WARNING) == 1
+        held.forget()
