@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 import pytest
@@ -328,3 +329,37 @@ async def test_options_of_a_consumer_that_make_no_sense(library, fast_url, name,
     async with library() as lib:
         with pytest.raises(InvalidOption, match="nothing was sent"):
             await lib.queue(name, fast_url, options=Options()).consumer(**bad)
+
+
+FROZEN = """
+import sys
+from elkmq import EventQueue
+EventQueue(sys.argv[2], sys.argv[1]).consumer(lease=3600).get()
+"""
+
+
+async def test_a_wake_token_in_the_hands_of_one_that_is_frozen_keeps_the_others_no_longer_than_their_own_wait(
+    library, make_server, make_program, name
+):
+    server = make_server()
+    program = make_program(FROZEN, server.url, name)
+
+    def blocked(n: int) -> bool:
+        with server.client() as client:
+            return client.info("clients")["blocked_clients"] == n
+
+    await asyncio.to_thread(eventually, lambda: blocked(1), 30)
+    program.signal(signal.SIGSTOP)
+    async with library() as lib:
+        queue = lib.queue(name, server.url)
+        consumer = await queue.consumer(lease=3)  # and so a read of a second at most
+        waiting = asyncio.ensure_future(consumer.get(60))
+        await asyncio.to_thread(eventually, lambda: blocked(2), 30)
+        sent = event()
+        await queue.enqueue(sent, priority=5)  # in a lane that nobody reads yet: they have to be told
+        with server.client() as client:
+            assert client.xpending(f"{name}(wake)", "elkmq")["pending"] == 1  # the frozen one was
+        delivery = await soon(waiting, 30)
+        assert delivery.event == sent
+        await delivery.ack()
+    program.signal(signal.SIGCONT)
