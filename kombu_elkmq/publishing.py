@@ -127,7 +127,11 @@ class Publisher:
         if entry.body is not None:
             fields += ("body", entry.body)
         ttl = _milliseconds(message.properties.get("expiration"))
-        if ttl is not None:
+        # An expired task is its worker's to discard: that makes its state REVOKED, which whoever awaits its result is told.
+        # Where the queue has a dead letter exchange, its owner wants it there instead.
+        if ttl is not None and not (
+            "task" in headers and headers.get("expires") and queue not in self._session.relaying
+        ):
             fields += ("ttl", ttl)
         priority = 0
         if message.priority or options.priority_lowest_first:

@@ -61,6 +61,8 @@ class Session(Upkeep):
         self.left = _left
         self.max_priorities: dict[str, int] = {}
         """Queue -> its ``x-max-priority``, as it was declared over this session."""
+        self.relaying: set[str] = set()
+        """Queues with a dead letter exchange, of those declared over this session."""
         self.name = consumer_name()
         self.counting = False
         self.pump = Pump(self)

@@ -119,6 +119,7 @@ class Topology(base.StdChannel):
         session.declared_queue(queue, settings)
         if "dead_letter_exchange" in settings:
             session.sweep_at = 0.0
+            session.relaying.add(queue)
         if read.max_priority is not None:
             session.max_priorities[queue] = read.max_priority
         return self._declared(queue, found)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery.exceptions import TaskRevokedError
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
@@ -159,3 +160,22 @@ def test_events_and_commands_of_an_app_with_a_prefix(make_site: Callable[..., Si
     assert site.call("add", 1, 1).get(timeout=20) == 2
     assert site.inspect().ping() == {HERE: {"ok": "pong"}}
     assert {key.split(b":", 1)[0] for key in site.server.client().keys("*")} == {b"shop"}
+
+
+def test_a_task_that_expires_in_its_queue_goes_where_the_queue_says(make_site: Callable[..., Site]) -> None:
+    """Who awaits it is told; of a queue with a dead letter exchange it is a dead letter, as in RabbitMQ."""
+    dead = Queue("dead", Exchange("dlx", type="fanout"), routing_key="")
+    site = make_site()
+    site.app.conf.task_queues = [Queue("celery"), Queue("graves", queue_arguments={"x-dead-letter-exchange": "dlx"})]
+    with site.app.connection_for_write() as connection:
+        dead(connection.default_channel).declare()
+    told = site.call("mark", "told", expires=0.01)
+    delayed = site.call("mark", "delayed", expires=0.01, countdown=0.2)
+    buried = site.call("mark", "buried", expires=0.01, queue="graves")
+    site.worker("-n", HERE, "--without-mingle", pool="solo")
+    for result in (told, delayed):
+        with pytest.raises(TaskRevokedError):
+            result.get(timeout=20)
+    eventually(lambda: site.length("dead") == 1, why="the dead letter to arrive")
+    assert buried.state == "PENDING"
+    assert site.lines() == []
