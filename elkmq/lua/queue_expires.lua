@@ -3,6 +3,7 @@
 -- ARGV  1 name  2 ms from now
 -- Returns 1.
 --- include keys
---- include clock
-redis.call('ZADD', KEYS[1], ms(server_time() + tonumber(ARGV[2])), ARGV[1])
+-- To the microsecond: queue_forget.lua tells by it whether the queue was declared once more.
+local t = redis.call('TIME')
+redis.call('ZADD', KEYS[1], string.format('%.3f', t[1] * 1000 + t[2] / 1000 + tonumber(ARGV[2])), ARGV[1])
 return 1
