@@ -48,7 +48,8 @@ class Publisher:
         :raises EventQueueError: nothing was published, or it is not known whether it was
         """
         session = self._session
-        if len(messages) == 1 and not _uncertain and not messages[0][1]:
+        session.look_for_unused()
+        if len(messages) == 1 and not _uncertain and not messages[0][1] and not messages[0][3]:
             return [self._straight(messages[0][0], messages[0][2])]
         ids = [self._unique_id(message, exchange, key) for message, exchange, key, _ in messages]
         for _ in range(ATTEMPTS):
@@ -101,6 +102,8 @@ class Publisher:
                 versions.update(seen)
                 if not queues and not mandatory and session.options.unroutable_queue:
                     queues = (session.options.unroutable_queue,)
+            elif mandatory and not self._is_there(key, position):
+                queues = ()
             else:
                 queues = (key,)
             routed.append(bool(queues))
@@ -113,6 +116,11 @@ class Publisher:
                     previous = (queue, event)
                 events.append((position.setdefault(queue, len(position)), event))
         return routed, list(position), list(versions.items()), events
+
+    def _is_there(self, queue: str, known: Mapping[str, int]) -> bool:
+        """Whether somebody declared a queue, or used it. Only for mandatory messages to its name: others make it by being sent."""
+        session = self._session
+        return queue in known or session.run(session.routing.queue_look(queue, who=session.name)).state != "absent"
 
     def _event(self, message: codec.Outgoing, exchange: str, key: str, queue: str, unique: str) -> Event:
         options = self._session.options

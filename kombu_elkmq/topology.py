@@ -11,6 +11,7 @@ from amqp import exceptions as amqp
 from amqp.protocol import queue_declare_ok_t
 from kombu.transport import base
 
+from elkmq._core import clock
 from elkmq._core.call import Call
 from elkmq._core.routing import Declared
 from elkmq._core.verbs import Verbs
@@ -117,6 +118,8 @@ class Topology(base.StdChannel):
             session.disclaim(queue)
             raise
         session.declared_queue(queue, settings)
+        if read.expires is not None:
+            session.unused_at = min(session.unused_at, clock.now() + read.expires / 1000)
         if "dead_letter_exchange" in settings:
             session.sweep_at = 0.0
             session.relaying.add(queue)

@@ -33,6 +33,7 @@ class Upkeep(Wires):
     routes: Routes
     routing: Routing
     sweep_at: float
+    unused_at: float
     _guarded_until = 0.0
 
     @property
@@ -117,6 +118,14 @@ class Upkeep(Wires):
             return False
         self.relay.finish()
         return True
+
+    def look_for_unused(self) -> None:
+        """The same for who only publishes, once a lease, and when a queue that was declared here may be unused for long enough."""
+        now = clock.now()
+        if now >= self.unused_at:
+            self.unused_at = now + self.options.lease
+            self.sweep_at = min(self.sweep_at, now)
+            self.look_around()
 
     def _look_at_all(self) -> Swept:
         return self.run(self.routing.sweep())

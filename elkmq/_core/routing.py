@@ -135,11 +135,11 @@ class Routing:
         """
         pairs = (part for item in settings.items() for part in item)
         keep = "" if expires is None else expires
-        return self._queue("queue_declare", name, 0, arguments, keep, who, instead, *pairs, parse=_declared)
+        return self._queue("queue_declare", name, 0, arguments, keep, who, instead, TOMBSTONE, *pairs, parse=_declared)
 
     def queue_look(self, name: str, *, who: str = "", instead: str = "") -> Call[Declared]:
         """How much is in a queue, and who reads it."""
-        return self._queue("queue_declare", name, 1, "", "", who, instead, parse=_declared)
+        return self._queue("queue_declare", name, 1, "", "", who, instead, TOMBSTONE, parse=_declared)
 
     def queue_delete(
         self, name: str, *, if_unused: bool, if_empty: bool, tombstone: bool, who: str = "", instead: str = ""

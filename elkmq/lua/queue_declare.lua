@@ -3,7 +3,8 @@
 -- ARGV  1 PREFIXelkmq; '' on a Cluster, where that is in another slot (queue_expires.lua)  2 name  3 1 = only look
 --       4 arguments as JSON, to compare with those of an earlier declaration  5 ms that it outlives its last use, '' = for ever
 --       6 who asks, as a consumer of an exclusive queue  7 an owner of exclusive queues that left them to whoever asks, '' =
---       nobody  then settings: name, value, ...
+--       nobody  8 ms, as in sweep.lua  then settings: name, value, ...
+-- One that nobody used for as long as it was declared to last is deleted first.
 -- Returns {'', ready, in flight, delayed, live consumers}; {'absent'} where there is nothing to look at; {'differs', the
 --   arguments it was declared with}; {'locked', owner} where it is another's, who is alive: then nothing changed.
 --- include keys
@@ -12,7 +13,17 @@
 --- include clock
 --- include wake
 --- include exclusive
+--- include unused
+--- include routes
 local settings, now, look = read_settings(), server_time(), ARGV[3] == '1'
+if settings and settings.expires and not settings.gone and drop_unused(settings, now, ARGV[8]) then
+  if ARGV[1] ~= '' then
+    unbind_queue(ARGV[1], ARGV[2])
+    redis.call('ZREM', ARGV[1] .. '(expiring)', ARGV[2])
+    redis.call('SREM', ARGV[1] .. '(unattended)', ARGV[2])
+  end
+  settings = read_settings()
+end
 if settings and settings.gone then
   if look then return {'absent'} end
   redis.call('UNLINK', key('settings'))
@@ -27,14 +38,14 @@ if look then
   if not declared and redis.call('EXISTS', main, key('consumers'), key('delayed')) == 0 then return {'absent'} end
 else
   if declared and declared ~= ARGV[4] and not left then return {'differs', declared} end
-  if ARGV[4] == '{}' and #ARGV == 7 and not left then
+  if ARGV[4] == '{}' and #ARGV == 8 and not left then
     -- Not among the settings: those its producers would have to read.
     ensure_group('0')
     redis.pcall('HSET', key('counters'), 'plain', '1')
   elseif not declared or left then
     if left or not settings then settings = {format = $FORMAT, lanes = settings and settings.lanes or {}} end
     settings.declared = ARGV[4]
-    for i = 8, #ARGV, 2 do settings[ARGV[i]] = ARGV[i + 1] end
+    for i = 9, #ARGV, 2 do settings[ARGV[i]] = ARGV[i + 1] end
     redis.call('SET', key('settings'), settings_text(settings))
     settings = read_settings()
     wake_all()
