@@ -49,6 +49,11 @@ async def until(queue: Any, timeout: float = 10.0, **expected: Any) -> None:
     await eventually_async(holds, timeout, f"statistics of {expected}")
 
 
+BEFORE_ANOTHER_LOOK = 8.0
+"""Seconds within which what a consumer or a blocking dequeue hears of comes to it, however busy the machine is: after 10 it
+would look again by itself."""
+
+
 def soon(call: Any, seconds: float = 10.0) -> Any:
     """Await a call that must not hang."""
     return asyncio.wait_for(call, seconds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 import pytest
 import redis
@@ -81,13 +80,11 @@ def shows_no_password(error):
 async def test_a_server_that_wants_a_password(library, make_server, name):
     server = make_server(password="s3cret")
     async with library() as lib:
-        for what, call in everything(lib.queue(name, f"redis://127.0.0.1:{server.port}")).items():
-            begun = time.monotonic()
+        for call in everything(lib.queue(name, f"redis://127.0.0.1:{server.port}", retry_for=600)).values():
             with pytest.raises(
                 AuthenticationError, match="wants a password; nothing was changed; put user and password"
             ) as caught:
-                await call()
-            assert time.monotonic() - begun < 5, what  # it is no use to try for longer
+                await soon(call(), 60)  # it is no use to try for longer
             shows_no_password(caught.value)
 
 
@@ -226,10 +223,8 @@ async def test_a_server_that_hangs(library, make_server, name):
         server.pause()
         try:
             for call in (lambda: queue.enqueue(event()), queue.stats, delivery.ack, queue.dequeue):
-                begun = time.monotonic()
                 with pytest.raises(ServerConnectionError, match="did not answer in time"):
                     await soon(call())
-                assert time.monotonic() - begun < 4
         finally:
             server.resume()
         await delivery.ack()
@@ -239,11 +234,9 @@ async def test_a_server_that_hangs(library, make_server, name):
 async def test_a_server_that_is_not_there(library, name):
     async with library() as lib:
         queue = lib.queue(name, f"redis://:s3cret@127.0.0.1:{free_port()}", **FAST)
-        for what, call in everything(queue).items():
-            begun = time.monotonic()
+        for call in everything(queue).values():
             with pytest.raises(ServerConnectionError, match="cannot be reached: .*nothing was") as caught:
                 await soon(call())
-            assert time.monotonic() - begun < 4, what
             shows_no_password(caught.value)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 import redis
@@ -112,10 +111,8 @@ async def test_tls(driver, make_server, certificates, tls_binary, name):
 async def test_a_certificate_that_is_not_trusted_is_said_at_once(driver, make_server, certificates, tls_binary):
     server = make_server(tls_binary, tls=certificates)
     async with driver() as d:
-        begun = time.monotonic()
         with pytest.raises(ServerConnectionError, match="(?i)certificate"):
-            await d.channel(server.url).run(ping())
-        assert time.monotonic() - begun < 3
+            await asyncio.wait_for(d.channel(server.url, retry_for=600).run(ping()), 60)
         assert await d.channel(server.url + "?ssl_cert_reqs=none").run(ping()) == "PONG"
 
 
@@ -172,10 +169,9 @@ async def test_a_primary_that_dies(driver, make_server, make_sentinel, name):
 async def test_a_service_that_sentinel_does_not_know_is_said_at_once(driver, make_server, make_sentinel):
     sentinel = make_sentinel(make_server())
     async with driver() as d:
-        begun = time.monotonic()
+        channel = d.channel(f"redis+sentinel://127.0.0.1:{sentinel.port}?service=nonsense", retry_for=600)
         with pytest.raises(ServerError, match="know no service nonsense"):
-            await d.channel(f"redis+sentinel://127.0.0.1:{sentinel.port}?service=nonsense").run(ping())
-        assert time.monotonic() - begun < 3
+            await asyncio.wait_for(channel.run(ping()), 60)
 
 
 # -- Cluster
@@ -234,7 +230,6 @@ async def test_each_queues_channel_goes_to_its_slots_owner(driver, make_cluster)
 
 async def test_a_cluster_url_of_a_server_that_is_none(driver, fast_server):
     async with driver() as d:
-        begun = time.monotonic()
+        channel = d.channel(f"redis+cluster://127.0.0.1:{fast_server.port}", slot_key=b"x", retry_for=600)
         with pytest.raises(ServerError, match="cluster support disabled"):
-            await d.channel(f"redis+cluster://127.0.0.1:{fast_server.port}", slot_key=b"x").run(ping())
-        assert time.monotonic() - begun < 3
+            await asyncio.wait_for(channel.run(ping()), 60)

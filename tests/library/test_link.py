@@ -375,13 +375,13 @@ async def test_a_call_of_a_channel_may_block_the_server_longer_than_the_socket_t
     server = make_server()
     async with driver() as d:
         channel = d.channel(server.url, socket_timeout=0.2, retry_for=0.2)
-        assert await channel.run(pop(name, 0.6)) is None
+        assert await channel.run(pop(name, 3)) is None
         assert await channel.run(ping()) == "PONG"
         server.pause()  # and the next call has the usual time
         begun = time.monotonic()
         with pytest.raises(ServerConnectionError):
             await channel.run(ping())
-        assert time.monotonic() - begun < 0.8
+        assert time.monotonic() - begun < 3
         server.resume()
 
 

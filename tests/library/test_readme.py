@@ -9,6 +9,7 @@ import pytest
 
 import elkmq
 from elkmq import EmptyQueue, EventQueueError, ServiceEvent, TimeoutExpired, TimestampedEvent
+from tests.library.helpers import BEFORE_ANOTHER_LOOK, soon
 from tests.waiting import eventually_async
 
 
@@ -53,8 +54,8 @@ async def test_a_request_that_nobody_answers_expires_in_time(library, server_url
         await queue.configure()
         begun = time.monotonic()
         with pytest.raises(TimeoutExpired, match="no response to 'a' came within 1 s"):
-            await queue.await_response(ServiceEvent(1, "a"))
-        assert 1.0 <= time.monotonic() - begun < 1.8
+            await soon(queue.await_response(ServiceEvent(1, "a")))
+        assert time.monotonic() - begun >= 1.0
         with pytest.raises(EmptyQueue):
             await queue.dequeue()  # it is not handed out any more
 
@@ -65,8 +66,8 @@ async def test_a_timeout_of_the_call_goes_before_the_events_own(library, fast_ur
         await queue.configure()
         begun = time.monotonic()
         with pytest.raises(TimeoutExpired):
-            await queue.await_response(ServiceEvent(60, "a"), timeout=0.2)
-        assert 0.2 <= time.monotonic() - begun < 1
+            await soon(queue.await_response(ServiceEvent(60, "a"), timeout=0.2))
+        assert time.monotonic() - begun >= 0.2
 
 
 async def test_waiting_for_an_event_that_comes(library, server_url, name):
@@ -92,8 +93,8 @@ async def test_waiting_for_an_event_ends_in_time(library, fast_url, name, timeou
         await queue.configure()
         begun = time.monotonic()
         with pytest.raises(EmptyQueue):
-            await queue.dequeue_blocking(timeout)
-        assert timeout <= time.monotonic() - begun < timeout + 0.3
+            await soon(queue.dequeue_blocking(timeout), BEFORE_ANOTHER_LOOK)
+        assert time.monotonic() - begun >= timeout
 
 
 async def test_any_number_of_clients_share_a_queue(library, server_url, name):

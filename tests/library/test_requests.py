@@ -179,10 +179,8 @@ async def test_a_request_that_is_refused_does_not_hold_up_the_next(library, fast
         await other.dequeue()
         with pytest.raises(EnqueueError):
             await queue.await_response(taken)
-        begun = time.monotonic()
         with pytest.raises(TimeoutExpired):
-            await queue.await_response(event(), timeout=0.3)
-        assert time.monotonic() - begun < 2
+            await soon(queue.await_response(event(), timeout=0.3))
         task = asyncio.ensure_future(answer(other, 1))
         assert await queue.call("echo", "x", timeout=5) == "x"
         await task
