@@ -22,6 +22,7 @@ key                                 type     holds
 ``NAME(rates)``                     list     samples of the counters, newest first
 ``NAME(signals)``                   stream   one entry: wakes consumers that wait for a resume or for their turn
 ``NAME(active_consumer)``           string   the one consumer that is served, on a single-active-consumer queue
+``NAME(exclusive_consumer)``        string   the one consumer there may be, for as long as it lives (Kombu)
 ``NAME(enqueued:ID)``               string   dedupe mark: the id that the event with the unique id ID was enqueued as
 ``NAME(dequeued:CLIENT)``           string   what a client's last dequeue was handed, packed by cmsgpack (include/last_dequeue.lua)
 ``NAME(once:KEY)``                  hash     effect store: claim or result of KEY
@@ -58,7 +59,7 @@ GROUP = "elkmq"
 
 _OWN_ENDINGS = (
     "event_stream", "settings", "consumers", "consumer_info", "delayed", "dead_letters", "outbox", "event_log",
-    "counters", "rates", "signals", "wake", "active_consumer", "message_queue", "response_stream", "answered", "newer_entries",
+    "counters", "rates", "signals", "wake", "active_consumer", "exclusive_consumer", "message_queue", "response_stream", "answered", "newer_entries",
     "exchanges",
     "routing_version", "expiring", "unattended",
 )  # fmt: skip

@@ -13,7 +13,7 @@ from elkmq.errors import EventQueueError, QueueClosed
 from kombu_elkmq import codec
 from kombu_elkmq import message as messages
 from kombu_elkmq.delivery import Held
-from kombu_elkmq.errors import no_route, precondition_failed
+from kombu_elkmq.errors import no_route, not_alone, precondition_failed, tag_in_use
 from kombu_elkmq.publishing import Batch
 from kombu_elkmq.reader import Reader, Subscription
 from kombu_elkmq.topology import Topology
@@ -109,9 +109,10 @@ class Channel(Topology):
         self._usable()
         tag = str(consumer_tag or uuid.uuid4())
         if tag in self._consumers:
-            return tag
-        self._look(queue, (60, 20))
+            raise tag_in_use(tag)
+        found = self._look(queue, (60, 20))
         reader = self.session.reader(queue)
+        self._alone(reader, found.alone, bool(exclusive))
         reader.subscriptions.append(Subscription(self, tag, bool(no_ack), callback or (lambda _: None)))
         reader.hungry = True
         self._consumers[tag] = queue
@@ -119,6 +120,19 @@ class Channel(Topology):
             self.no_ack_consumers.add(tag)
         self.session.changed()
         return tag
+
+    def _alone(self, reader: Reader, other: str, exclusive: bool) -> None:
+        """Raise 403 where a consumer that is to be the only one is not."""
+        session = self.session
+        refused = bool(other) or (exclusive and bool(reader.subscriptions))
+        if not refused and exclusive:
+            link = session.wires_of(reader.queue).consuming()
+            refused = not link.run(reader.verbs.consume_alone(session.name, on=True))
+            reader.alone = not refused
+        if refused:
+            if not reader.subscriptions and not reader.known and reader.queue not in session.exclusive:
+                session.release(reader)
+            raise not_alone(reader.queue)
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False, **_: Any) -> None:
         """End a consumer. What it was handed stays its own; what it has not seen goes back at once."""
@@ -129,6 +143,11 @@ class Channel(Topology):
             return
         reader.subscriptions = [s for s in reader.subscriptions if s.channel is not self or s.tag != consumer_tag]
         if not reader.subscriptions:
+            if reader.alone and not reader.lost:
+                reader.alone = False
+                self.session.wires_of(reader.queue).consuming().run(
+                    reader.verbs.consume_alone(self.session.name, on=False)
+                )
             self.session.last_consumer_went(reader)
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, a_global: bool = False, **_: Any) -> None:

@@ -42,7 +42,7 @@ CHANNEL_ERRORS = (*RECOVERABLE_CHANNEL_ERRORS, QueueFull, ServerError, ChannelEr
 
 __all__ = [
     "CHANNEL_ERRORS", "CONNECTION_ERRORS", "RECOVERABLE_CHANNEL_ERRORS", "RECOVERABLE_CONNECTION_ERRORS", "EventQueueError",
-    "OperationalError", "locked", "no_route", "not_found", "precondition_failed",
+    "OperationalError", "locked", "no_route", "not_alone", "not_found", "precondition_failed", "tag_in_use",
 ]  # fmt: skip
 
 
@@ -61,6 +61,22 @@ def locked(queue: str, method: tuple[int, int]) -> Any:
     return amqp.ResourceLocked(
         f"RESOURCE_LOCKED - queue {queue!r} is exclusive to another connection; nothing was changed; use that connection, or "
         "a queue of another name", method, "", 405,
+    )  # fmt: skip
+
+
+def not_alone(queue: str) -> Any:
+    """403: one of the consumers would have to be the only one."""
+    return amqp.AccessRefused(
+        f"ACCESS_REFUSED - queue {queue!r} is consumed exclusively, or was to be and has consumers; nothing was changed; wait for "
+        "their end", (60, 20), "", 403,
+    )  # fmt: skip
+
+
+def tag_in_use(tag: str) -> Any:
+    """530, of this channel only."""
+    return amqp.NotAllowed(
+        f"NOT_ALLOWED - consumer tag {tag!r} is used on this channel already; nothing was changed; choose another, or cancel that "
+        "consumer", (60, 20), "", 530,
     )  # fmt: skip
 
 

@@ -70,6 +70,8 @@ class Reader:
         self.relays = False
         """Its dead letters go on to an exchange."""
         self.auto_delete = False
+        self.alone = False
+        """Its consumer is exclusive."""
         self.confirmed = float("-inf")
         self.server_ahead = float("-inf")
         self.registered = False

@@ -31,6 +31,8 @@ class Declared(NamedTuple):
     unacked: int = 0
     delayed: int = 0
     consumers: int = 0
+    alone: str = ""
+    """The consumer that is exclusive, and lives."""
 
 
 class Swept(NamedTuple):
@@ -244,7 +246,10 @@ def _declared(raw: Sequence[Any]) -> Declared:
     state = raw[0].decode()
     if state in ("differs", "locked"):
         return Declared(state, raw[1].decode())
-    return Declared(state, "", *raw[1:])
+    if state:
+        return Declared(state)
+    ready, unacked, delayed, consumers, alone = raw[1:]
+    return Declared(state, "", ready, unacked, delayed, consumers, alone.decode())
 
 
 def _swept(raw: Sequence[Any]) -> Swept:

@@ -5,7 +5,7 @@
 --       6 who asks, as a consumer of an exclusive queue  7 an owner of exclusive queues that left them to whoever asks, '' =
 --       nobody  8 ms, as in sweep.lua  then settings: name, value, ...
 -- One that nobody used for as long as it was declared to last is deleted first.
--- Returns {'', ready, in flight, delayed, live consumers}; {'absent'} where there is nothing to look at; {'differs', the
+-- Returns {'', ready, in flight, delayed, live consumers, the exclusive consumer that lives or ''}; {'absent'} where there is nothing to look at; {'differs', the
 --   arguments it was declared with}; {'locked', owner} where it is another's, who is alive: then nothing changed.
 --- include keys
 --- include settings
@@ -59,4 +59,9 @@ end
 local held = 0
 for _, lane in ipairs(lanes_of(settings)) do held = held + redis.call('XLEN', lane_key(lane)) end
 local waiting = ready(settings)
-return {'', waiting, held - waiting, redis.call('ZCARD', key('delayed')), redis.call('ZCOUNT', key('consumers'), ms(now), '+inf')}
+local alone = redis.pcall('GET', key('exclusive_consumer'))
+local ends = type(alone) == 'string' and redis.call('ZSCORE', key('consumers'), alone)
+return {
+  '', waiting, held - waiting, redis.call('ZCARD', key('delayed')), redis.call('ZCOUNT', key('consumers'), ms(now), '+inf'),
+  ends and tonumber(ends) > now and alone or '',
+}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from amqp.exceptions import ChannelError
+from amqp.exceptions import AccessRefused, ChannelError, NotAllowed
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.compression import encoders
 from kombu.exceptions import OperationalError
@@ -254,3 +254,50 @@ def test_mandatory_in_a_batch(connection: Connection, name: str) -> None:
     batch.flush()
     assert returned == [f"{name}-typo"]
     assert queue.queue_declare(passive=True).message_count == 2
+
+
+def test_an_exclusive_consumer_is_the_only_one(make_connection: Callable[..., Connection], name: str) -> None:
+    one, other = make_connection(), make_connection()
+    queue = declared(one, queue_of(name))
+    tag = one.default_channel.basic_consume(name, exclusive=True)
+    for exclusive in (True, False):
+        with pytest.raises(AccessRefused):
+            other.channel().basic_consume(name, exclusive=exclusive)
+        with pytest.raises(AccessRefused):
+            one.channel().basic_consume(name, exclusive=exclusive)
+    queue(other.default_channel).queue_declare(passive=True)
+    assert queue(other.default_channel).get() is None
+    one.default_channel.basic_cancel(tag)
+    other.close()
+    shared = make_connection()
+    shared.channel().basic_consume(name)
+    with pytest.raises(AccessRefused):
+        one.default_channel.basic_consume(name, exclusive=True)
+    shared.close()
+    one.default_channel.basic_consume(name, exclusive=True)
+
+
+def test_an_exclusive_consumer_that_was_cancelled_with_messages_in_hand_lets_others_in(
+    make_connection: Callable[..., Connection], name: str
+) -> None:
+    one = make_connection()
+    inbox = Inbox(one, queue_of(name), ack=False)
+    inbox.consumer.cancel()
+    channel = one.default_channel
+    messages: list[Any] = []
+    tag = channel.basic_consume(name, exclusive=True, callback=messages.append)
+    one.Producer().publish("x", routing_key=name)
+    one.drain_events(timeout=5)
+    channel.basic_cancel(tag)
+    make_connection().default_channel.basic_consume(name)
+    messages[0].ack()
+
+
+def test_a_consumer_tag_is_used_once_on_a_channel(connection: Connection, name: str) -> None:
+    declared(connection, queue_of(name))
+    channel = connection.default_channel
+    channel.basic_consume(name, consumer_tag="t")
+    with pytest.raises(NotAllowed):
+        channel.basic_consume(name, consumer_tag="t")
+    channel.basic_cancel("t")
+    channel.basic_consume(name, consumer_tag="t")

@@ -13,8 +13,8 @@ from tests.scripts.rig import Rig, named, of_format, outgoing, request, uuid_of
 
 ENDINGS = (
     "event_stream", "event_stream:5", "event_stream:redelivered", "wake", "settings", "consumers", "consumer_info", "delayed",
-    "dead_letters", "outbox", "event_log", "counters", "rates", "signals", "active_consumer", "message_queue",
-    "response_stream", "answered", "newer_entries", "replies:box", "once:k",
+    "dead_letters", "outbox", "event_log", "counters", "rates", "signals", "active_consumer", "exclusive_consumer",
+    "message_queue", "response_stream", "answered", "newer_entries", "replies:box", "once:k",
 )  # fmt: skip
 
 Scene = Callable[[Rig], Call[Any]]
@@ -250,6 +250,19 @@ def finish(q: Rig) -> Call[Any]:
 
 
 @scene
+def consume_alone(q: Rig) -> Call[Any]:
+    q.open("c")
+    return q.verbs.consume_alone("c", on=True)
+
+
+@scene
+def consume_alone_no_more(q: Rig) -> Call[Any]:
+    q.open("c")
+    q.run(q.verbs.consume_alone("c", on=True))
+    return q.verbs.consume_alone("c", on=False)
+
+
+@scene
 def drop(q: Rig) -> Call[Any]:
     held(q)
     return q.verbs.drop()
@@ -258,7 +271,7 @@ def drop(q: Rig) -> Call[Any]:
 def usurp(q: Rig, ending: str) -> None:
     """Another program's value is at that key."""
     key = q.key(ending)
-    text = q.client.type(key) != b"string" and ending not in ("settings", "active_consumer")
+    text = q.client.type(key) != b"string" and ending not in ("settings", "active_consumer", "exclusive_consumer")
     q.client.delete(key)
     if text:
         q.client.set(key, "mine")

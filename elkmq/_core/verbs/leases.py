@@ -173,6 +173,12 @@ class LeaseVerbs(OfQueue):
         """Note that the handler of an entry that failed before is about to start; False: it is not ours any more."""
         return self._start(consumer, *delivered)
 
+    _consume_alone: Bound[bool] = Bound("consume_alone", bool, doing="consume the queue exclusively")
+
+    def consume_alone(self, consumer: str, *, on: bool) -> Call[bool]:
+        """Be the only consumer; False: there are others."""
+        return self._consume_alone(consumer, int(on))
+
     _tend: Bound[Tended] = Bound("tend", read.tended, doing="renew the lease", fate="what was handed out comes back")
 
     def tend(self, consumer: str, lease: int, *, chores: bool) -> Call[Tended]:

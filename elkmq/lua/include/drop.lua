@@ -15,7 +15,7 @@ local function drop_queue(if_unused, if_empty)
   for _, lane in ipairs(lanes_of(settings)) do redis.call('UNLINK', lane_key(lane)) end
   for _, ending in ipairs({
     'settings', 'consumers', 'consumer_info', 'delayed', 'dead_letters', 'outbox', 'event_log', 'counters', 'rates', 'signals',
-    'active_consumer', 'wake', 'message_queue', 'response_stream', 'answered', 'newer_entries',
+    'active_consumer', 'exclusive_consumer', 'wake', 'message_queue', 'response_stream', 'answered', 'newer_entries',
   }) do redis.call('UNLINK', key(ending)) end
   return waiting
 end
