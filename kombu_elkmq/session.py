@@ -12,13 +12,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
-from elkmq._core.call import Call, command
+from elkmq._core.call import command
 from elkmq._core.consumer import consumer_name
-from elkmq._core.entry import Outgoing as Event
 from elkmq._core.fork import forget_in_child
 from elkmq._core.routing import Routing
 from elkmq._core.verbs import Delivered, Verbs
@@ -35,6 +34,7 @@ from kombu_elkmq.reader import Reader
 from kombu_elkmq.relay import Relay
 from kombu_elkmq.remains import Remains
 from kombu_elkmq.routing import Routes
+from kombu_elkmq.steps import Steps
 from kombu_elkmq.upkeep import Upkeep
 from kombu_elkmq.wires import Wires
 
@@ -48,7 +48,7 @@ _left: set[str] = set()
 """Names of sessions of this process that Kombu dropped: their exclusive queues are whose who comes next."""
 
 
-class Session(Upkeep):
+class Session(Steps, Upkeep):
     """See the module. Kombu calls it the connection; ``client`` is the `kombu.Connection`."""
 
     def __init__(self, client: Any, endpoint: Endpoint, options: TransportOptions) -> None:
@@ -290,36 +290,6 @@ class Session(Upkeep):
     def wires_of(self, queue: str) -> Wires:  # noqa: ARG002 - on a Cluster each has its own
         """The connections over which a queue is consumed."""
         return self
-
-    def spread(
-        self, queues: Sequence[str], versions: Sequence[tuple[str, str]], events: Sequence[tuple[int, Event]]
-    ) -> list[bytes] | str:
-        """Publish (index of the queue, event) if every exchange still has its version; else `CHANGED`.
-
-        :raises EventQueueError: nothing was published, or it is not known whether it was
-        """
-        if len(queues) == 1 and not versions:
-            return self.run(self.routing.enqueue(queues[0], [event for _, event in events]))
-        return self.run(self.routing.publish(queues, versions, events))
-
-    def expect_queue(self, queue: str, expires: int | None) -> None:
-        """A queue is about to be declared that outlives its last use by so many ms (None: for ever)."""
-
-    def declared_queue(self, queue: str, settings: Mapping[str, str]) -> None:
-        """It was, with these settings."""
-
-    def delete_queue(
-        self, queue: str, *, if_unused: bool = False, if_empty: bool = False, tombstone: bool = False
-    ) -> int:
-        """Delete a queue and its bindings; see `Routing.queue_delete`."""
-        return self.run(self._delete_call(queue, if_unused=if_unused, if_empty=if_empty, tombstone=tombstone))
-
-    def _delete_call(
-        self, queue: str, *, if_unused: bool = False, if_empty: bool = False, tombstone: bool = False
-    ) -> Call[int]:
-        return self.routing.queue_delete(
-            queue, if_unused=if_unused, if_empty=if_empty, tombstone=tombstone, who=self.name
-        )
 
     def channel(self) -> Channel:
         """A new channel."""

@@ -1,0 +1,47 @@
+"""What a session does in one step on one server, and `kombu_elkmq.cluster` in several: publishing, declaring, deleting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from elkmq._core.call import Call
+from elkmq._core.entry import Outgoing as Event
+from elkmq._core.routing import Routing
+from kombu_elkmq.wires import Wires
+
+
+class Steps(Wires):
+    """The part of a session that does it."""
+
+    name: str
+    routing: Routing
+
+    def spread(
+        self, queues: Sequence[str], versions: Sequence[tuple[str, str]], events: Sequence[tuple[int, Event]]
+    ) -> list[bytes] | str:
+        """Publish (index of the queue, event) if every exchange still has its version; else `CHANGED`.
+
+        :raises EventQueueError: nothing was published, or it is not known whether it was
+        """
+        if len(queues) == 1 and not versions:
+            return self.run(self.routing.enqueue(queues[0], [event for _, event in events]))
+        return self.run(self.routing.publish(queues, versions, events))
+
+    def expect_queue(self, queue: str, expires: int | None) -> None:
+        """A queue is about to be declared that outlives its last use by so many ms (None: for ever)."""
+
+    def declared_queue(self, queue: str, settings: Mapping[str, str]) -> None:
+        """It was, with these settings."""
+
+    def delete_queue(
+        self, queue: str, *, if_unused: bool = False, if_empty: bool = False, tombstone: bool = False
+    ) -> int:
+        """Delete a queue and its bindings; see `Routing.queue_delete`."""
+        return self.run(self._delete_call(queue, if_unused=if_unused, if_empty=if_empty, tombstone=tombstone))
+
+    def _delete_call(
+        self, queue: str, *, if_unused: bool = False, if_empty: bool = False, tombstone: bool = False
+    ) -> Call[int]:
+        return self.routing.queue_delete(
+            queue, if_unused=if_unused, if_empty=if_empty, tombstone=tombstone, who=self.name
+        )
