@@ -97,7 +97,9 @@ class Consumer(Holder):
         """Nobody is going to ask for deliveries for now; so what was taken and not handed over goes back."""
         self._resting = now()
         if self.state.unseen and not self._closed:
-            self._tidy()
+            self._caller.later(
+                self._begin_to_tidy
+            )  # starting a thread is nothing for a caller whom a signal may tear away
 
     async def _next(self, deadline: float | None) -> Delivery | None:
         first = deadline is not None and deadline > now()
@@ -272,8 +274,11 @@ class Consumer(Holder):
     # -- while nobody asks for deliveries
 
     def _tidy(self) -> None:
-        if self._tidying is None or not self._tidying.running:
+        if not self._closed and (self._tidying is None or not self._tidying.running):
             self._tidying = Background(self._tidy_up, "elkmq-tidy")
+
+    async def _begin_to_tidy(self) -> None:
+        self._tidy()
 
     async def _tidy_up(self) -> None:
         """Hand back what nobody was given; where nothing is held at all, go."""
