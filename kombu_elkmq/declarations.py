@@ -15,6 +15,9 @@ log = logging.getLogger("kombu_elkmq")
 
 DECLARE = (50, 10)
 
+MOST = 10**15
+"""What scripts still count exactly; as milliseconds 31,000 years."""
+
 _MEANINGLESS = frozenset(
     {
         "x-queue-type", "x-queue-mode", "x-queue-version", "x-queue-master-locator", "x-queue-leader-locator", "x-ha-policy",
@@ -69,7 +72,10 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
         raise _wrong(queue, "x-overflow", overflow, "'drop-head' or 'reject-publish'")
     if "max_length" in settings:
         settings["overflow"] = "drop_oldest" if overflow == "drop-head" else "reject"
-    if given.get("x-single-active-consumer"):
+    single = given.get("x-single-active-consumer", False)
+    if single not in (True, False):
+        raise _wrong(queue, "x-single-active-consumer", single, "true or false")
+    if single:
         settings["single_active"] = "1"
     exchange = given.get("x-dead-letter-exchange")
     if exchange is not None:
@@ -81,6 +87,11 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
         key = given.get("x-dead-letter-routing-key")
         if key is not None:
             settings["dead_letter_routing_key"] = str(key)
+    elif given.get("x-dead-letter-routing-key") is not None:
+        raise precondition_failed(
+            f"argument x-dead-letter-routing-key of queue {queue!r} is of no use without x-dead-letter-exchange; the queue was "
+            "not declared; give both", DECLARE,
+        )  # fmt: skip
     if expires is not None:
         settings["expires"] = str(expires)
     for name in given:
@@ -107,8 +118,9 @@ def _number(queue: str, given: Mapping[str, Any], name: str, least: int) -> int 
     value = given.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < least or value != int(value):
-        raise _wrong(queue, name, value, f"a whole number from {least} on")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least <= value <= MOST or value != int(value):
+        raise _wrong(queue, name, value, f"a whole number from {least} to {MOST}")
     return int(value)
 
 

@@ -173,6 +173,8 @@ _TABLE = {each.name: each for each in fields(TransportOptions) if each.name != "
 _OF_CONNECTIONS = frozenset(each.name for each in fields(ConnectOptions)) - {"max_connections", "retry_for"}
 """Of the library's, those that a connection of Kombu has too: it has three to the server, and its own times to try again."""
 
+_OF_URLS = frozenset({"username", "userid", "password", "host", "hostname", "port", "db", "virtual_host"})
+
 _ALIASES = {"deadletter_queue": "unroutable_queue"}
 """Options of ``redis://`` that go by another name here."""
 
@@ -231,6 +233,9 @@ def _warn(replaced: Mapping[str, str]) -> None:
 
 
 def _unknown(name: str) -> InvalidOption:
+    if str(name) in _OF_URLS:
+        form = "elkmq://user:password@host:port/db"
+        return InvalidOption(f"{str(name)!r} is no transport option; nothing was started; write it in the url, {form}.")
     known = sorted({*_TABLE, *_OF_CONNECTIONS})
     near = difflib.get_close_matches(str(name), known, n=1)
     meant = f"{near[0]!r} is probably meant" if near else "the options are: " + ", ".join(known)

@@ -18,7 +18,8 @@ from elkmq._core.entry import Outgoing as Event
 from elkmq._core.routing import CHANGED
 from elkmq.errors import EventQueueError, ServerConnectionError, ServerError
 from kombu_elkmq import codec
-from kombu_elkmq.errors import no_route
+from kombu_elkmq.declarations import MOST
+from kombu_elkmq.errors import no_route, precondition_failed
 from kombu_elkmq.eta import delay_ms
 
 if TYPE_CHECKING:
@@ -192,9 +193,15 @@ def _milliseconds(expiration: object) -> int | None:
     if expiration is None:
         return None
     try:
-        return max(0, int(str(expiration)))
+        found = max(0, int(str(expiration)))
     except ValueError:
-        return None
+        found = MOST + 1
+    if found > MOST:
+        raise precondition_failed(
+            f"expiration {str(expiration)[:40]!r} of a message is no number of milliseconds from 0 to {MOST}; the message was not "
+            "published; give one", (60, 40),
+        )  # fmt: skip
+    return found
 
 
 class Batch:

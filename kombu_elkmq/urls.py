@@ -7,6 +7,7 @@ connection (`celery inspect stats`) with only the part called password left out.
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -19,7 +20,8 @@ _FORMS = {
     "elkmq+sentinel": "redis+sentinel", "elkmqs+sentinel": "rediss+sentinel",
     "elkmq+cluster": "redis+cluster", "elkmqs+cluster": "rediss+cluster",
 }  # fmt: skip
-_ADDRESS_OPTIONS = ("db", "service", "username", "password")
+_REDIS_URL = re.compile(r"\bredis(s?)((?:\+[a-z]+)?://)")
+"""In what the library says of urls."""
 
 
 def take_apart(client: Any) -> None:
@@ -95,7 +97,10 @@ def endpoint_of(client: Any, *, tls: bool) -> tuple[Endpoint, TransportOptions]:
     :raises InvalidOption: something makes no sense; no password is in the message
     """
     url, typed, options = address_of(client, tls=tls)
-    return Endpoint.from_url(url, **typed), options
+    try:
+        return Endpoint.from_url(url, **typed), options
+    except InvalidOption as error:
+        raise InvalidOption(_REDIS_URL.sub(r"elkmq\1\2", str(error))) from None
 
 
 def address_of(client: Any, *, tls: bool) -> tuple[str, dict[str, Any], TransportOptions]:
@@ -115,6 +120,11 @@ def address_of(client: Any, *, tls: bool) -> tuple[str, dict[str, Any], Transpor
     typed = {name: value for name, value in connect.items() if name not in text}
     if form.endswith("sentinel") and options.master_name:
         text["service"] = options.master_name
+    elif options.master_name:
+        raise InvalidOption(
+            "transport option 'master_name' (in the url: service) is for Sentinels, and the url names a server; nothing was started; use "
+            "elkmq+sentinel://, or leave the option out."
+        )
     if form == "unix" and db:
         text["db"] = db
     extra = "&".join(f"{name}={quote(value, safe='')}" for name, value in text.items())

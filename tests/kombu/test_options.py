@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection
 
 from elkmq.errors import InvalidOption
 from kombu_elkmq import options as module
@@ -108,3 +109,26 @@ def test_the_schemes_are_known_after_an_import_and_redis_is_not_loaded() -> None
         "kombu_elkmq.register()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["password", "username", "port", "db"])
+def test_what_belongs_into_the_url_is_said_to(name: str) -> None:
+    with pytest.raises(InvalidOption, match="write it in the url, elkmq://"):
+        load(**{name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("elkmq://localhost/0", {"sentinel_password": "x"}, r"goes with elkmq\+sentinel:// only"),
+        ("elkmq://localhost/0", {"ssl_ca_certs": "/x"}, "goes with elkmqs:// only"),
+        ("elkmq://localhost/0", {"master_name": "x"}, r"use elkmq\+sentinel://"),
+        ("elkmq://localhost/0?service=x", {}, r"use elkmq\+sentinel://"),
+        ("elkmq://localhost/x", {}, "elkmq://"),
+        ("elkmq://localhost:99999/0", {}, "the port of the url"),
+    ],
+)
+def test_errors_speak_of_the_url_that_was_written(url: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidOption, match=says) as error:
+        Connection(url, transport_options=options).connect()
+    assert "redis" not in str(error.value)

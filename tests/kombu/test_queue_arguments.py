@@ -293,3 +293,27 @@ def test_a_queue_over_its_time_takes_no_more_of_its_declarer_s_messages(
         return not client.exists(f"{name}(event_stream)")
 
     eventually(gone, why="a publish to find it over its time")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"x-message-ttl": 10**30},
+        {"x-expires": 10**30},
+        {"x-max-length": 10**30},
+        {"x-expires": float("inf")},
+        {"x-single-active-consumer": "yes"},
+        {"x-dead-letter-routing-key": "dead"},
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(connection: Connection, name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(PreconditionFailed, match="not declared; give"):
+        declared(connection, queue_of(name, queue_arguments=arguments))
+
+
+@pytest.mark.parametrize("expiration", ["soon", "1.5", 10**30])
+def test_an_expiration_that_makes_no_sense_is_refused(connection: Connection, name: str, expiration: object) -> None:
+    channel = connection.default_channel
+    message = channel.prepare_message("x", properties={"expiration": expiration})
+    with pytest.raises(PreconditionFailed, match="not published; give one"):
+        channel.basic_publish(message, "", name)
