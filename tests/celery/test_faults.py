@@ -94,6 +94,24 @@ def test_a_stopped_worker_starts_nothing_that_it_had_buffered(make_site: Callabl
     assert counts["held"] == 2
 
 
+def test_a_thread_s_acknowledgement_leaves_before_its_next_task_starts(make_site: Callable[..., Site]) -> None:
+    site = late(make_site, worker_prefetch_multiplier=10, options={"lease": 20})
+    gate, lock = site.folder / "gate", site.folder / "lock"
+    site.worker(pool="threads", concurrency=1)
+    site.call("hold", "first", str(gate))
+    site.wait_for("start first")
+    site.call("hold_the_lock", "locked", str(lock))
+    client = site.server.client()
+    eventually(lambda: client.xpending("celery(event_stream)", "elkmq")["pending"] == 2, why="the pool to have both")
+    gate.touch()
+    site.wait_for("start locked")
+    # No other thread of the worker runs now.
+    eventually(lambda: client.xlen("celery(event_stream)") == 1, 5, why="the first one's acknowledgement")
+    assert not lock.exists()
+    lock.touch()
+    site.wait_for("done locked")
+
+
 @pytest.mark.parametrize("pool", ["threads", "gevent", "eventlet"])
 def test_what_waits_in_a_pool_goes_back_where_nobody_can_say_whose_it_is(
     make_site: Callable[..., Site], make_proxy: Callable[[str], Proxy], make_server: Callable[..., Server], pool: str
