@@ -199,7 +199,11 @@ class ClusterSession(Session):
     # -- what takes several steps
 
     def spread(
-        self, queues: Sequence[str], versions: Sequence[tuple[str, str]], events: Sequence[tuple[int, Event]]
+        self,
+        queues: Sequence[str],
+        versions: Sequence[tuple[str, str]],
+        events: Sequence[tuple[int, Event]],
+        window: int | None = None,
     ) -> list[bytes] | str:
         """Publish: see to the versions, then give each queue its copies. Where one fails others may have theirs."""
         if versions:
@@ -210,7 +214,7 @@ class ClusterSession(Session):
         for position, (index, _) in enumerate(events):
             of_queue.setdefault(index, []).append(position)
         found = self._run_all([
-            self.routing.enqueue(queues[index], [events[position][1] for position in positions])
+            self.routing.enqueue(queues[index], [events[position][1] for position in positions], window=window)
             for index, positions in of_queue.items()
         ])  # fmt: skip
         receipts = [b""] * len(events)

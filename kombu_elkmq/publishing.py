@@ -59,7 +59,7 @@ class Publisher:
                 return routed
             # A route to nowhere may be old as well: the server is asked either way.
             try:
-                receipts = session.spread(queues, versions, events)
+                receipts = session.spread(queues, versions, events, self._window(messages))
             except EventQueueError as error:
                 # Where queues are on several nodes, one may have the message though another refused it.
                 if isinstance(error, ServerConnectionError) or (session.endpoint.cluster and len(queues) > 1):
@@ -83,7 +83,9 @@ class Publisher:
         unique = self._unique_id(message, "", queue)
         session = self._session
         try:
-            receipts = session.run(session.routing.enqueue(queue, (self._event(message, "", queue, queue, unique),)))
+            event = self._event(message, "", queue, queue, unique)
+            window = self._window([(message, "", queue, False)]) if "expiration" in message.properties else None
+            receipts = session.run(session.routing.enqueue(queue, (event,), window=window))
         except ServerConnectionError:
             self._remember([(message, "", queue, False)], [unique])
             raise
@@ -146,6 +148,17 @@ class Publisher:
         if message.priority or options.priority_lowest_first:
             priority = self.lane_of(message, queue)
         return Event(entry.event, unique, delay, priority, "", fields)
+
+    def _window(self, messages: list[tuple[codec.Outgoing, str, str, bool]]) -> int:
+        """Milliseconds for which the server remembers that it has them. Of what lives for seconds, as Celery's events do, marks
+        that last for minutes would be most of what the server holds.
+        """
+        longest, least = round(WINDOW * 1000), round(2 * self._session.options.publish_timeout * 1000)
+        ttls = [
+            None if "task" in message.headers else _milliseconds(message.properties.get("expiration"))
+            for message, *_ in messages
+        ]
+        return min(longest, max(least, *(longest if ttl is None else 2 * ttl for ttl in ttls)))
 
     def lane_of(self, message: codec.Outgoing, queue: str) -> int:
         """A message's priority, as the queue has priorities: the highest number is read first."""

@@ -17,15 +17,20 @@ class Steps(Wires):
     routing: Routing
 
     def spread(
-        self, queues: Sequence[str], versions: Sequence[tuple[str, str]], events: Sequence[tuple[int, Event]]
+        self,
+        queues: Sequence[str],
+        versions: Sequence[tuple[str, str]],
+        events: Sequence[tuple[int, Event]],
+        window: int | None = None,
     ) -> list[bytes] | str:
         """Publish (index of the queue, event) if every exchange still has its version; else `CHANGED`.
 
+        :param window: ms for which a repetition adds nothing; None: `WINDOW`
         :raises EventQueueError: nothing was published, or it is not known whether it was
         """
         if len(queues) == 1 and not versions:
-            return self.run(self.routing.enqueue(queues[0], [event for _, event in events]))
-        return self.run(self.routing.publish(queues, versions, events))
+            return self.run(self.routing.enqueue(queues[0], [event for _, event in events], window=window))
+        return self.run(self.routing.publish(queues, versions, events, window=window))
 
     def expect_queue(self, queue: str, expires: int | None) -> None:
         """A queue is about to be declared that outlives its last use by so many ms (None: for ever)."""

@@ -59,18 +59,23 @@ class Routing:
         """The keys of a queue."""
         return QueueKeys(name, self.prefix, self.cluster)
 
-    def enqueue(self, queue: str, events: Iterable[Outgoing]) -> Call[list[bytes] | str]:
+    def enqueue(self, queue: str, events: Iterable[Outgoing], *, window: int | None = None) -> Call[list[bytes] | str]:
         """Accept events for one queue, named by its routing key."""
-        args: list[Arg] = [self._window]
+        args: list[Arg] = [self._window if window is None else window]
         for event in events:
             args += event.arguments()
         return self._call("enqueue", (queue,), ())(*args)
 
     def publish(
-        self, queues: Sequence[str], route: Sequence[tuple[str, str]], events: Iterable[tuple[int, Outgoing]]
+        self,
+        queues: Sequence[str],
+        route: Sequence[tuple[str, str]],
+        events: Iterable[tuple[int, Outgoing]],
+        *,
+        window: int | None = None,
     ) -> Call[list[bytes] | str]:
         """Accept events (index of the queue, event) if every exchange of ``route`` still has the version given."""
-        args: list[Arg] = [self._window, len(queues), *(version for _, version in route)]
+        args: list[Arg] = [self._window if window is None else window, len(queues), *(version for _, version in route)]
         for index, event in events:
             args.append(index + 1)
             args += event.arguments()

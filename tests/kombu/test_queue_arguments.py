@@ -317,3 +317,31 @@ def test_an_expiration_that_makes_no_sense_is_refused(connection: Connection, na
     message = channel.prepare_message("x", properties={"expiration": expiration})
     with pytest.raises(PreconditionFailed, match="not published; give one"):
         channel.basic_publish(message, "", name)
+
+
+def test_of_what_lives_for_seconds_no_mark_is_kept_for_minutes(
+    connection: Connection, fast_server: Server, name: str
+) -> None:
+    """Celery's events, to a queue of each worker: their marks were most of what a server of many idle workers held."""
+    exchange, client, producer = Exchange(f"{name}-ex", type="fanout"), fast_server.client(), connection.Producer()
+    declared(connection, Queue(name, exchange))
+
+    def marked() -> int:
+        (mark,) = client.keys(f"{name}(enqueued:*")
+        left: int = client.pttl(mark)
+        client.delete(mark)
+        return left
+
+    least = connection.connection.options.publish_timeout * 1000
+    for way in ({"exchange": exchange}, {"routing_key": name}):
+        producer.publish("x", expiration=5, **way)
+        assert least < marked() <= 10_000
+        producer.publish("x", expiration=0.1, **way)
+        assert least < marked() <= 10_000
+        for longer in ({}, {"expiration": 3600}, {"expiration": 5, "headers": {"task": "t"}}):
+            producer.publish("x", **longer, **way)
+            assert 60_000 < marked() <= 120_000
+    declared(connection, Queue(f"{name}-short", exchange, message_ttl=5))
+    producer.publish("x", routing_key=f"{name}-short")
+    (mark,) = client.keys(f"{name}-short(enqueued:*")
+    assert least < client.pttl(mark) <= 10_000

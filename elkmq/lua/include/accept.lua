@@ -138,6 +138,11 @@ end
 local function accept_all(settings, window, events)
   local ids, accepted, known = {}, 0, {}
   local served = settings and settings.serve_elkmq01 and '+' or ''
+  if settings and settings.declared and settings.ttl then
+    -- Where messages live for seconds (Celery's events, a copy for each worker), marks that last for minutes would be most of
+    -- what there is.
+    window = math.min(window, math.max(2 * settings.ttl, window / 12))
+  end
   if served ~= '' then
     -- There may be no consumer of ours to do it.
     local _

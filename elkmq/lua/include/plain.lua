@@ -23,6 +23,7 @@ local function accept_plain()
     for _, name in ipairs({'max_length=', 'gone=', 'serve_elkmq01='}) do
       if string.find(text, name, 1, true) then return nil end
     end
+    if string.find(text, 'declared=', 1, true) and string.find(text, 'ttl=', 1, true) then return nil end -- shorter marks
   end
   for j = 2, #names do
     if found[j] then return nil end
