@@ -275,7 +275,7 @@ class ClusterSession(Session):
     def _look_at_all(self) -> Swept:
         run, routing = self.command.run, self.routing
         due = run(routing.sweep_due())
-        dropped, dead, again = [], [], -1
+        dropped, dead, again = [], [], 0 if len(due.expiring) == 10 else -1
         for name in {**due.expiring, **dict.fromkeys(due.unattended)}:
             unused = name in due.expiring
             try:

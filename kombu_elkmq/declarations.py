@@ -37,7 +37,7 @@ class QueueArguments:
     """As JSON, to compare with an earlier declaration."""
     settings: Mapping[str, str]
     expires: int | None
-    """Milliseconds that it outlives its last use; None: for ever."""
+    """Milliseconds after which to look for the first time whether it outlived its last use; None: it stays for ever."""
     max_priority: int | None
     ttl: int | None
 
@@ -51,8 +51,13 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
     settings: dict[str, str] = {}
     given = {name: value for name, value in arguments.items() if value is not None}
     expires = _number(queue, given, "x-expires", 1)
+    after = round(options.auto_delete_after * 1000)
     if expires is None and short_lived:
-        expires = round(options.auto_delete_after * 1000)
+        expires = after
+    look = expires
+    if expires is not None and short_lived and after < expires:
+        settings["auto_delete_after"] = str(after)  # once it had a consumer
+        look = after
     for name, setting, least in (
         ("x-message-ttl", "ttl", 0), ("x-max-length", "max_length", 0), ("x-delivery-limit", "delivery_limit", 0),
     ):  # fmt: skip
@@ -101,7 +106,7 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
     # What means nothing here is no reason to refuse a declaration.
     compared = {name: value for name, value in given.items() if name in _KNOWN}
     text = json.dumps(compared, sort_keys=True, default=str, separators=(",", ":"))
-    return QueueArguments(text, settings, expires, max_priority, int(settings["ttl"]) if "ttl" in settings else None)
+    return QueueArguments(text, settings, look, max_priority, int(settings["ttl"]) if "ttl" in settings else None)
 
 
 DEFAULT_EXCHANGE = "amq.default"

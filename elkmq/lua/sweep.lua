@@ -2,8 +2,8 @@
 -- deleted; in those whose dead letters go on to an exchange, what has expired at the head goes on.
 -- KEYS  1 PREFIXelkmq(expiring)  2 PREFIXelkmq(unattended)
 -- ARGV  1 PREFIX  2 PREFIXelkmq  3 ms for which what is still sent to a deleted queue by its name is dropped
--- Returns {names of the queues deleted, names of queues with something in their outbox, ms until to look again, -1 = nothing
---   is unattended}. On a Cluster sweep_due.lua and sweep_queue.lua do it.
+-- Returns {names of the queues deleted, names of queues with something in their outbox, ms until to look again, -1 = no
+--   hurry}. On a Cluster sweep_due.lua and sweep_queue.lua do it.
 -- Cost with nothing to do: TIME, ZRANGEBYSCORE, SMEMBERS.
 --- include keys
 --- include clock
@@ -12,7 +12,9 @@
 --- include unattended
 --- include routes
 local now, dropped, dead, again = server_time(), {}, {}, -1
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms(now), 'LIMIT', 0, 10)) do
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms(now), 'LIMIT', 0, 10)
+if #due == 10 then again = 0 end
+for _, name in ipairs(due) do
   switch(ARGV[1] .. name .. '(event_stream)')
   local gone, at = drop_unused(read_settings(), now, ARGV[3])
   if at then

@@ -345,3 +345,25 @@ def test_of_what_lives_for_seconds_no_mark_is_kept_for_minutes(
     producer.publish("x", routing_key=f"{name}-short")
     (mark,) = client.keys(f"{name}-short(enqueued:*")
     assert least < client.pttl(mark) <= 10_000
+
+
+def test_an_auto_delete_queue_that_may_live_long_goes_soon_after_its_reader_vanished(
+    make_connection: Callable[..., Connection], fast_server: Server, name: str
+) -> None:
+    """Celery's ``rpc://`` declares its reply queues so, with a day to live: one for each thread of each client."""
+    options = {"lease": 1, "auto_delete_after": 0.05}
+    reader, keeper, client = make_connection(**options), make_connection(**options), fast_server.client()
+    names = [f"{name}-{n}" for n in range(25)]
+    inboxes = [Inbox(reader, queue_of(each, auto_delete=True, expires=86400)) for each in names]
+    waiting = queue_of(f"{name}-waiting", auto_delete=True, expires=86400)
+    declared(keeper, waiting)  # nobody read it yet
+    assert inboxes
+    reader.default_channel.session.hang_up()  # vanishes: no goodbye
+    other = Inbox(keeper, queue_of(f"{name}-other"))
+
+    def gone() -> bool:
+        other.nothing_comes(0.1)
+        return not any(client.exists(f"{each}(event_stream)") for each in names)
+
+    eventually(gone, 15, "the queues to go")
+    waiting(keeper.default_channel).queue_declare(passive=True)

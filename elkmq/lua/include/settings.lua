@@ -4,6 +4,7 @@
 -- A format newer than this release's stops the script before it changes anything.
 local NUMBERS = {
   'format', 'max_length', 'ttl', 'delivery_limit', 'retention_count', 'retention_ms', 'dead_letter_max', 'expires',
+  'auto_delete_after',
 }
 local FLAGS = {'paused', 'single_active', 'serve_elkmq01', 'dead_letter_expired', 'dead_letter_drop'}
 

@@ -9,9 +9,11 @@ local function drop_unused(settings, now, tombstone)
   if settings and settings.gone then return true end
   local keep = settings and settings.expires
   if not keep then return redis.call('EXISTS', main, key('settings'), key('consumers'), key('delayed')) == 0 end
+  local after = settings.auto_delete_after
   local last = redis.call('ZREVRANGE', key('consumers'), 0, 0, 'WITHSCORES')
   local used = math.max(#last > 0 and tonumber(last[2]) or 0, tonumber(redis.pcall('HGET', key('counters'), 'used')) or 0)
-  if used + keep > now then return false, used + keep end
+  if after and #last > 0 then keep = after end -- its consumer vanished, or lives
+  if used + keep > now then return false, after and math.min(used + keep, now + after) or used + keep end
   drop_queue(false, false)
   redis.call('SET', key('settings'), 'format=$FORMAT\ngone=1\n', 'PX', tombstone)
   return true
