@@ -91,8 +91,10 @@ def _fail_over(stage: Stage, pair: Pair, *, since: float | None = None) -> Spell
     taken = pair.fail_over()
     over = now()
     stage.url = pair.replica.url
+    anew = False
     for lane in stage.lanes:
         if not lane.producers:
+            anew = True
             first = max(lane.ledger.sent.numbers(), default=0) + 1
             lane.start_producers(1, rate=stage.settings.rate, first=first)
         # An outage of this length may cost leases.
@@ -100,7 +102,8 @@ def _fail_over(stage: Stage, pair: Pair, *, since: float | None = None) -> Spell
             stage.incident(lane, worker.name)
     stage.spells.append(Spell(began, over + stage.settings.socket_timeout + 1.0))
     stage.until_ready()
-    stage.recovered(over)
+    # Where nobody sent meanwhile, how long producers take to start says nothing about workers.
+    stage.recovered(now() if anew else over)
     stage.tell(f"Sentinel named the new primary after {taken:.1f} s")
     return Spell(began, over)
 
