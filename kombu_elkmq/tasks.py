@@ -38,6 +38,11 @@ __all__ = ["CheckedTask", "call"]
 
 log = logging.getLogger("kombu_elkmq")
 
+_UNKEPT = frozenset({
+    "countdown", "eta", "expires", "link", "link_error", "chord", "headers", "time_limit", "soft_time_limit", "reply_to", "shadow",
+})  # fmt: skip
+"""Options of a signature that say more than where a task goes."""
+
 _queues: dict[tuple[int, str], tuple[Any, EventQueue]] = {}
 """(App, queue) -> the app and its requester, over which all calls of a process are awaited. Usable after a fork as well."""
 
@@ -54,12 +59,18 @@ def call(signature: Signature, timeout: Seconds = 10.0, **options: Any) -> Any:
     :raises TimeoutExpired: no result came in time; the task is not started any more, but may be running until its time limit
     :raises RequestFailed: the task raised; the text says what
     :raises JSONDumpError: the arguments are not JSON; nothing was sent
+    :raises InvalidOption: the signature has an option that would not be kept, such as ``countdown`` or ``link``; nothing was sent
     """
     span = seconds("timeout", timeout, least=0.001, most=MAX_TIMEOUT)
     name, app = signature.task, signature.app
     if isinstance(signature, Signature) and type(signature) is not Signature:
         raise TypeError(f"{name} is several tasks; nothing was sent; give the signature of one.")
     given = {**signature.options, **options}
+    if unkept := sorted(_UNKEPT & {option for option, value in given.items() if value}):
+        raise InvalidOption(
+            f"task {name} is called with {unkept[0]!r}, which a call with a deadline does not keep; nothing was sent; leave it out, or "
+            "use apply_async."
+        )
     route = app.amqp.router.route(given, name, signature.args, signature.kwargs)
     queue = route.get("queue")
     event = ServiceEvent(max(1, math.ceil(span)), name, _payload(signature.args, signature.kwargs))

@@ -161,3 +161,13 @@ def test_another_broker_is_refused(make_site: Callable[..., Site]) -> None:
     site = make_site(broker="memory://")
     with pytest.raises(InvalidOption, match="not elkmq://"):
         call(task(site, "add", 1, 1), timeout=1)
+
+
+@pytest.mark.parametrize("option", [{"countdown": 1}, {"link": "x"}, {"expires": 5}])
+def test_a_call_refuses_what_it_would_not_keep(make_site: Callable[..., Site], option: dict[str, Any]) -> None:
+    site = make_site()
+    with pytest.raises(InvalidOption, match=f"{next(iter(option))}.*apply_async"):
+        call(task(site, "add", 2, 3).set(**option))
+    with pytest.raises(InvalidOption, match="nothing was sent"):
+        call(task(site, "add", 2, 3), **option)
+    assert site.server.client().exists("celery(event_stream)") == 0
