@@ -59,6 +59,8 @@ class ConsumerState:
         self.keep = False
         self.held: set[Delivered] = set()
         """Deliveries the application has not settled."""
+        self.handing: Delivered | None = None
+        """The one that is being made a delivery; who is torn away by a signal in that moment leaves it here."""
         self.batch: int | None = None
         """Entries asked for at once at most, where it is fewer than the prefetch leaves room for."""
         self._buffer: deque[Entry] = deque()
@@ -95,7 +97,7 @@ class ConsumerState:
     @property
     def unseen(self) -> bool:
         """Whether it may hold entries that the application was not given."""
-        return bool(self._reconnected or self._recover_at is not None or self._buffer or self._surplus)
+        return bool(self.handing or self._reconnected or self._recover_at is not None or self._buffer or self._surplus)
 
     def next_action(self, now: float, *, patient: bool = False) -> Action:
         """What to do, ``now`` being seconds on the process's own clock; ``patient``: whether it may wait for entries."""
@@ -122,7 +124,8 @@ class ConsumerState:
             deadline = entry.deadline()
             if deadline is not None and deadline <= self.server_time(now):
                 return Expired(entry)
-            self.held.add((entry.lane, entry.id))
+            self.handing = (entry.lane, entry.id)
+            self.held.add(self.handing)
             return Deliver(entry)
         free = self.prefetch - len(self.held)
         if free <= 0:
@@ -147,7 +150,8 @@ class ConsumerState:
             if b"ttl" in entry.fields:
                 return
             self._buffer.popleft()
-            self.held.add((entry.lane, entry.id))
+            self.handing = (entry.lane, entry.id)
+            self.held.add(self.handing)
             n -= 1
             yield entry
 
@@ -265,6 +269,7 @@ class ConsumerState:
         return name
 
     def _start_anew(self) -> None:
+        self.handing = None
         self._registered = False
         self._recover_at = None
         self._reconnected = False

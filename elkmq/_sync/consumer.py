@@ -103,6 +103,7 @@ class Consumer(Holder):
             )  # starting a thread is nothing for a caller whom a signal may tear away
 
     def _next(self, deadline: float | None) -> Delivery | None:
+        self._pick_up()
         first = deadline is not None and deadline > now()
         if deadline is not None and not first:
             self.state.asked_anew()
@@ -123,6 +124,12 @@ class Consumer(Holder):
                 return None
             first = first and not waits
             self._perform(action, max(left, 0.001))
+
+    def _pick_up(self) -> None:
+        """What somebody torn away was about to be given is asked for anew."""
+        if (key := self.state.handing) is not None:
+            self.state.handing = None
+            self.forget(key)
 
     def _refuse_to_work(self) -> None:
         if self._closed or self.foreign:
@@ -240,10 +247,13 @@ class Consumer(Holder):
         """Hand an entry over; None where it is no event, and is put where it belongs."""
         key = (entry.lane, entry.id)
         try:
-            return self._sort_out(entry, key)
+            delivery = self._sort_out(entry, key)
         except BaseException:
+            self.state.handing = None
             self.forget(key)
             raise
+        self.state.handing = None
+        return delivery
 
     def _sort_out(self, entry: Entry, key: Delivered) -> Delivery | None:
         if newer := unknown_format(entry):
@@ -289,6 +299,7 @@ class Consumer(Holder):
             state = self.state
             if self._closed or self._resting is None or not state.registered:
                 return
+            self._pick_up()
             if not state.holding:
                 self._heart.remove(self)
                 self._leave(state.leave())

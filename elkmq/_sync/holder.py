@@ -106,13 +106,15 @@ class Holder:
         """A delivery was forgotten unsettled. Called by the garbage collector, anywhere."""
         if self._closed or self.foreign or self.state.lost(name):
             return
+        self._caller.later(self._send_back, name, entry)  # first of all: a signal handler may raise here
         what = f"{entry.lane.decode()}/{entry.id.decode()} of {self._session.describe()}"
         warnings.warn(f"the delivery {what} was dropped unsettled and is sent back", ResourceWarning, stacklevel=3)
-        self._caller.later(self._send_back, name, (entry.lane, entry.id), what)
 
-    def _send_back(self, name: str, key: Delivered, what: str) -> None:
+    def _send_back(self, name: str, entry: Entry) -> None:
         if self._closed or self.state.lost(name):
             return
+        key = (entry.lane, entry.id)
+        what = f"{entry.lane.decode()}/{entry.id.decode()} of {self._session.describe()}"
         log.warning("the delivery %s was dropped unsettled and is sent back; acknowledge, reject or requeue it", what)
         call = self.verbs.requeue(name, [key], failed=True, error="it was dropped unsettled")
         try:

@@ -30,6 +30,7 @@ def opened(prefetch=2, lease=10.0):
 def delivered(state, now=NOW):
     action = state.next_action(now)
     assert isinstance(action, Deliver), action
+    state.handing = None  # it is a delivery now
     return action.entry
 
 

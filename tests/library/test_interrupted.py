@@ -10,11 +10,13 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
 from elkmq import EmptyQueue, EventQueue, Options, Service, aio
 from tests.library.helpers import drain, event, fill, soon, until
+from tests.waiting import eventually
 
 
 async def cancelled(task):
@@ -335,13 +337,28 @@ def test_a_caller_torn_away_anywhere_leaves_its_turn_to_read(fast_url, name):
         thread.join()
 
 
-def _torn_at(n, work):
-    """Do some work; raise at the n-th place in the sync shell where CPython looks for signals. Whether it came to that."""
+def test_a_receiver_torn_away_anywhere_leaves_its_event_to_be_had(fast_url, name):
+    with ExitStack() as stack:
+        torn, queues = True, []
+        while torn:
+            queue = stack.enter_context(EventQueue(f"{name}-{len(queues)}", fast_url, options=Options(lease=2)))
+            queue.enqueue(event())
+            _torn_at(0, lambda q=queue: q.receive().ack())
+            queue.enqueue(event())
+            torn = _torn_at(len(queues) + 1, queue.receive, "/consumer.py")
+            queues.append(queue)
+        assert len(queues) > 10
+        for queue in queues:
+            eventually(lambda q=queue: q.receive(), 15, "the event", ignoring=(EmptyQueue,))
+
+
+def _torn_at(n, work, where="/elkmq/_sync/"):
+    """Do some work; raise at the n-th place in such files where CPython looks for signals. Whether it came to that."""
     seen, last = 0, (None, "")
 
     def trace(frame, happened, argument):
         nonlocal seen, last
-        if "/elkmq/_sync/" not in frame.f_code.co_filename:
+        if where not in frame.f_code.co_filename:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if happened == "opcode":
@@ -360,4 +377,6 @@ def _torn_at(n, work):
         return True
     finally:
         sys.settrace(before)
+        last = (None, "")
+        gc.collect()  # frames that were traced keep what they had in hand
     return False
