@@ -12,6 +12,7 @@ import hashlib
 import inspect
 from collections.abc import Generator, Hashable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from redis import connection as sync_connections
@@ -61,7 +62,15 @@ class Endpoint:
         :raises InvalidOption: url or options make no sense; the message shows no password
         """
         parsed = parse_url(url)
-        return cls(parsed, ConnectOptions.read(parsed, options))
+        found = ConnectOptions.read(parsed, options)
+        for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"):
+            path = getattr(found, name)
+            if path is not None and not Path(path).exists():
+                # Where it is opened, that would be taken for a server that cannot be reached.
+                raise InvalidOption(
+                    f"the option {name} names nothing that is there; nothing was sent; correct the path."
+                )
+        return cls(parsed, found)
 
     def hurried(self, seconds: float) -> Endpoint:
         """The same server, for whom connecting and answers may take so many seconds at most."""

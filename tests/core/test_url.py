@@ -95,6 +95,8 @@ def test_tls_is_verified_unless_told_otherwise():
         ("rediss://example?ssl_check_hostname=maybe", "neither true nor false"),
         ("rediss://example?ssl_cert_reqs=none&ssl_check_hostname=true", "needs a certificate"),
         ("rediss://example?ssl_min_version=SSLv3", "TLSv1.2"),
+        ("rediss://example?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs names nothing"),
+        ("rediss://example?ssl_certfile=/nowhere/own.pem", "ssl_certfile names nothing"),
         ("redis://example?sentinel_password=hunter2", "redis\\+sentinel"),
     ],
 )
