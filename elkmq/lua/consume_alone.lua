@@ -3,12 +3,13 @@
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 1 = on
 -- Returns 1; 0 where others consume it already: then nothing changed.
--- Cost: TIME, ZCOUNT, SET; off: GET, DEL.
+-- Cost: TIME, ZSCORE, ZCOUNT, ZREM, SET; off: GET, DEL.
 --- include keys
 --- include clock
 if ARGV[2] == '1' then
   local own = redis.call('ZSCORE', key('consumers'), ARGV[1]) and 1 or 0
   if redis.call('ZCOUNT', key('consumers'), ms(server_time()), '+inf') > own then return 0 end
+  even_when_full()
   redis.call('SET', key('exclusive_consumer'), ARGV[1])
 elseif redis.call('GET', key('exclusive_consumer')) == ARGV[1] then
   redis.call('DEL', key('exclusive_consumer'))

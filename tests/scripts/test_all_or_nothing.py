@@ -342,7 +342,7 @@ GO_ON = {
     "take_over", "recover", "start", "purge", "drop", "join", "take_of_a_newer_release_s", "reject_a_newer_release_s",
     "take_of_what_was_set_aside", "bring_back_for_originals",
     "dequeue_again", "dequeue_what_a_read_was_handed",
-    "undo_dequeue",
+    "undo_dequeue", "consume_alone", "consume_alone_no_more",
 }  # fmt: skip
 
 
