@@ -120,11 +120,13 @@ class ConsumerState:
         if self._buffer and not self.full:
             if now - self._confirmed >= self.lease:
                 return Tend()
-            entry = self._buffer.popleft()
+            entry = self._buffer[0]
+            self.handing = (entry.lane, entry.id)  # first: at no time is it in neither
+            self._buffer.popleft()
             deadline = entry.deadline()
             if deadline is not None and deadline <= self.server_time(now):
+                self.handing = None
                 return Expired(entry)
-            self.handing = (entry.lane, entry.id)
             self.held.add(self.handing)
             return Deliver(entry)
         free = self.prefetch - len(self.held)
@@ -149,8 +151,8 @@ class ConsumerState:
                 return
             if b"ttl" in entry.fields:
                 return
-            self._buffer.popleft()
             self.handing = (entry.lane, entry.id)
+            self._buffer.popleft()
             self.held.add(self.handing)
             n -= 1
             yield entry
