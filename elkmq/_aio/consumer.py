@@ -197,10 +197,6 @@ class Consumer(Holder):
                 state.opened(server_ms, sent, now())
                 self._heart.add(self)
             elif isinstance(action, core.Recover):
-                # An acknowledgement that waits for its script, or for a server that is loading, would be overtaken: its entry, which
-                # nobody here knows any more, would be handed out again.
-                if self._channel.outstanding:
-                    await self._channel.flush()
                 await self._be_heard()
                 state.recovered(await self._channel.run(verbs.recover(state.name, state.known(), 1000)))
             elif isinstance(action, core.Tend):

@@ -221,7 +221,7 @@ class Delivery:
 
     async def _post(self, call: Call[Any]) -> None:
         try:
-            await self._consumer.post(call)
+            await self._consumer.post(call, self._key)
         except BaseException:
             self._settled = ""  # it may be tried again
             raise

@@ -77,10 +77,12 @@ class Holder:
             raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
         return await self._channel.run(call)
 
-    async def post(self, call: Call[frozenset[int]]) -> None:
-        """Send an acknowledgement; a refusal is reported when it comes."""
+    async def post(self, call: Call[frozenset[int]], key: Delivered) -> None:
+        """Send the acknowledgement of a delivery; a refusal is reported when it comes."""
+        settling = self.state.settling
 
         def done(reply: frozenset[int] | EventQueueError) -> None:
+            settling.discard(key)
             if isinstance(reply, EventQueueError):
                 log.error("an acknowledgement may not have arrived; if so its event is handed out again: %s", reply)
                 self.unsure()
@@ -90,7 +92,12 @@ class Holder:
 
         if self.foreign:
             raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
-        await self._channel.post(call, done)
+        settling.add(key)
+        try:
+            await self._channel.post(call, done)
+        except BaseException:
+            settling.discard(key)
+            raise
         if self._blocked and not self._channel.READS_BY_ITSELF:
             await (
                 self._channel.flush()

@@ -59,6 +59,8 @@ class ConsumerState:
         self.keep = False
         self.held: set[Delivered] = set()
         """Deliveries the application has not settled."""
+        self.settling: set[Delivered] = set()
+        """Settled by the application, while the server has not said so yet: never to be handed out again."""
         self.handing: Delivered | None = None
         """The one that is being made a delivery; who is torn away by a signal in that moment leaves it here."""
         self.batch: int | None = None
@@ -244,7 +246,7 @@ class ConsumerState:
     def known(self) -> list[Delivered]:
         """The deliveries of this incarnation that the process knows of."""
         here = [(entry.lane, entry.id) for entry in (*self._buffer, *self._surplus)]
-        return here + list(self.held)
+        return [*here, *self.held, *self.settling]
 
     def heard(self, sent: float) -> None:
         """A heartbeat that was sent at ``sent`` was answered: the lease holds."""
@@ -278,6 +280,7 @@ class ConsumerState:
         self._buffer.clear()
         self._surplus.clear()
         self.held.clear()  # others' now, even if the application is at work on them still
+        self.settling.clear()
         self._token = b""
         self.name = consumer_name()
 

@@ -222,7 +222,7 @@ class Delivery:
 
     def _post(self, call: Call[Any]) -> None:
         try:
-            self._consumer.post(call)
+            self._consumer.post(call, self._key)
         except BaseException:
             self._settled = ""  # it may be tried again
             raise

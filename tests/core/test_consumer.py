@@ -307,3 +307,15 @@ def test_a_servers_clock_that_was_set_back_is_believed():
     assert state.server_time(NOW + 1) == SERVER - 3_600_000
     state.taken(taken(entry(1, first=b"%d" % (SERVER - 3_600_000), ttl=b"1000"), now=SERVER - 3_600_000), NOW + 1)
     assert delivered(state, NOW + 1).id == b"1-0"
+
+
+def test_a_recovery_hands_out_nothing_whose_acknowledgement_is_on_its_way():
+    state = opened(prefetch=2)
+    state.taken(taken(entry(1), entry(2)), NOW)
+    first, second = delivered(state), delivered(state)
+    key = (first.lane, first.id)
+    state.settling.add(key)
+    state.settled(key)
+    assert set(state.known()) == {key, (second.lane, second.id)}
+    state.settling.discard(key)
+    assert state.known() == [(second.lane, second.id)]
