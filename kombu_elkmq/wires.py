@@ -38,6 +38,8 @@ class Wires:
         self._lock = threading.RLock()
         self._pipe: tuple[int, int] | None = None
         self._woken = False
+        self._bell = threading.RLock()
+        """Held to change `_woken` together with the pipe: it is set exactly while a byte is in there."""
         self.corked_by: int | None = None
         self.awaited = 0
         """Answers that are wanted as soon as they are there."""
@@ -167,16 +169,22 @@ class Wires:
     def wake(self) -> None:
         """End the waiting of whoever waits for messages. From any thread."""
         if self._pipe is not None and not self._woken:
-            self._woken = True
-            with suppress(OSError):
-                os.write(self._pipe[1], b"\0")
+            with self._bell:
+                if not self._woken and self._pipe is not None:
+                    self._woken = True
+                    with suppress(OSError):
+                        os.write(self._pipe[1], b"\0")
 
     def awake(self) -> None:
         """The waiting ended."""
-        if self._woken and self._pipe is not None:
-            self._woken = False
-            with suppress(OSError):
-                os.read(self._pipe[0], 4096)
+        if self._woken:
+            # Eventlet's read waits until there is something, in which others run: whoever wakes meanwhile must not add a byte that
+            # this read takes along, or the next one would wait for ever.
+            with self._bell:
+                if self._woken and self._pipe is not None:
+                    with suppress(OSError):
+                        os.read(self._pipe[0], 4096)
+                    self._woken = False
 
     def be_quick(self) -> None:
         """The session closes: do not wait long for a server that is away.
@@ -202,7 +210,7 @@ class Wires:
     def forget_wires(self) -> None:
         """In a forked child: the pipe is the parent's; the links forget by themselves."""
         pipe, self._pipe = self._pipe, None
-        self._lock = threading.RLock()
+        self._lock, self._bell = threading.RLock(), threading.RLock()
         for end in pipe or ():
             with suppress(OSError):
                 os.close(end)
