@@ -176,7 +176,7 @@ class Form(Generic[T]):
     Calling it with the bytes for the holes, in order, gives the `Call`.
     """
 
-    __slots__ = ("_block", "_call", "_count", "_pieces")
+    __slots__ = ("_call", "_count", "_pieces")
 
     def __init__(self, call: Call[T]) -> None:
         """``call``: one with `HOLE` for what changes, in its ``command``."""

@@ -100,9 +100,8 @@ class Holder:
             settling.discard(key)
             raise
         if self._blocked and not self._channel.READS_BY_ITSELF:
-            (
-                self._channel.flush()
-            )  # whoever fetches waits for entries, and would not see that the server lost the script
+            # Whoever fetches waits for entries, and would not see that the server lost the script.
+            self._channel.flush()
 
     def forget(self, key: Delivered) -> None:
         """A delivery that could not be settled: if it is this consumer's still, it is handed out once more."""
