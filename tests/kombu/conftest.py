@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from kombu import Connection
+from kombu import Connection, Producer
 
 import kombu_elkmq
 from tests.servers import Server
 
 kombu_elkmq.register()
+
+needs_batches = pytest.mark.skipif(not hasattr(Producer, "batch"), reason="Kombu before 5.7 has no batches")
 
 
 def broker_url(url: str) -> str:

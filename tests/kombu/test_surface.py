@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from kombu.mixins import ConsumerMixin, ConsumerProducerMixin
 from kombu.pools import connections, producers
 
-from tests.kombu.conftest import Inbox, broker_url
+from tests.kombu.conftest import Inbox, broker_url, needs_batches
 from tests.kombu.test_transport import declared, queue_of
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -244,6 +244,7 @@ def test_mandatory_to_a_queue_that_is_not_there(connection: Connection, fast_ser
     assert queue.get().payload == "arrives"
 
 
+@needs_batches
 def test_mandatory_in_a_batch(connection: Connection, name: str) -> None:
     returned: list[Any] = []
     producer = connection.Producer(on_return=lambda *found: returned.append(found[2]))

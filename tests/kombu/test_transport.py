@@ -14,7 +14,7 @@ from kombu import Connection, Exchange, Queue
 from kombu.mixins import ConsumerMixin
 
 from elkmq.errors import InvalidOption
-from tests.kombu.conftest import Inbox, broker_url
+from tests.kombu.conftest import Inbox, broker_url, needs_batches
 from tests.servers import Server
 from tests.waiting import eventually
 
@@ -339,10 +339,9 @@ def test_unroutable_queue(make_connection: Callable[..., Connection], name: str)
     assert Inbox(connection, queue_of(f"{name}-lost")).wait(1) == ["x"]
 
 
+@needs_batches
 def test_batch(connection: Connection, fast_server: Server, name: str) -> None:
     producer = connection.Producer()
-    if not hasattr(producer, "batch"):
-        pytest.skip("Kombu before 5.7 has no batches")
     fanout = Exchange(f"{name}-ex", type="fanout")
     inboxes = [Inbox(connection, Queue(f"{name}-{n}", fanout)) for n in range(2)]
     plain = Inbox(connection, queue_of(name))

@@ -13,7 +13,7 @@ from kombu import Connection, Exchange, Queue
 
 from elkmq.errors import QueueFull
 from kombu_elkmq.cluster import ClusterSession
-from tests.kombu.conftest import Inbox
+from tests.kombu.conftest import Inbox, needs_batches
 from tests.kombu.test_declaring import (  # noqa: F401 - they run here once more, with this module's connections
     test_a_connection_made_anew_has_its_exclusive_queues_again,
     test_a_mailbox_of_remote_control_is_shared,
@@ -135,9 +135,8 @@ def test_what_one_node_refuses_and_is_sent_again_is_nowhere_twice(
     assert settled(connection, names[1])[0] == 1
 
 
+@needs_batches
 def test_a_batch_goes_to_every_node(connection: Connection, cluster: Cluster, name: str) -> None:
-    if not hasattr(connection.Producer(), "batch"):
-        pytest.skip("Kombu before 5.7 has no batches")
     names = cluster.names(name)
     channel = connection.default_channel
     batch = channel.create_publish_batch(1000)
