@@ -188,6 +188,14 @@ class Reader:
         channels = {subscription.channel for subscription in self.subscriptions}
         return max(channel.room() for channel in channels) if len(channels) == 1 else sum(c.room() for c in channels)
 
+    def surplus(self) -> list[Delivered]:
+        """Take out of the buffer what is beyond the prefetch, to be handed back."""
+        found = []
+        while len(self.buffer) > max(0, self.room()):
+            entry = self.buffer.pop()
+            found.append((entry.lane, entry.id))
+        return found
+
     def most(self) -> int:
         """The same when its consumers have nothing."""
         return max((subscription.channel.qos.prefetch_count for subscription in self.subscriptions), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from elkmq._core import clock
 from elkmq._core.verbs import Delivered
 from elkmq.errors import EventQueueError
 from kombu_elkmq.pump import Pump
+from kombu_elkmq.takes import Takes
 from kombu_elkmq.wires import Wires
 
 if TYPE_CHECKING:
@@ -86,70 +88,83 @@ class Room(Wires):
 
 
 class Pumps(Pump):
-    """The pumps of all rooms as one. What the prefetch of a channel allows is shared out among all queues here."""
+    """The pumps of all rooms as one."""
+
+    takes: RoomTakes
 
     def __init__(self, session: ClusterSession) -> None:
         super().__init__(session)
         self._rooms = session.rooms
-        self._ready: set[Pump] = set()
+        self.takes = RoomTakes(session)
 
     @property
     def mending(self) -> bool:
         """Whether one of the connections is being mended."""
-        return any(room.pump.mending for room in self._all())
+        return any(pump.mending for pump in self._all())
 
     @property
     def acks_wait(self) -> bool:
         """No: those of a room that is being mended wait there."""
         return False
 
-    def _all(self) -> list[Room]:
-        return list(self._rooms.values())
+    @property
+    def put_off(self) -> float:
+        """When a take, or the next blocking read of a room, is due that was put off."""
+        return min(self.takes.put_off, *(pump.put_off for pump in self._all()), math.inf)
+
+    def _all(self) -> list[Pump]:
+        return [room.pump for room in list(self._rooms.values())]
 
     def stop(self) -> None:
         """The session ends."""
-        for room in self._all():
-            room.pump.stop()
+        for pump in self._all():
+            pump.stop()
 
     def settle_down(self) -> None:
         """Read replies only, of a session that takes no more."""
-        for room in self._all():
-            room.pump.settle_down()
+        for pump in self._all():
+            pump.settle_down()
 
     def next_look(self) -> float:
         """Seconds after which `run` is to be called again though nothing could be read."""
-        return min((room.pump.next_look() for room in self._all()), default=super().next_look())
+        return min(super().next_look(), *(pump.next_look() for pump in self._all()), math.inf)
 
     def run(self, *, read: bool = True) -> None:
         """Do what can be done now."""
-        session = self._session
-        self.put_off = float("inf")
-        pumps = [room.pump for room in self._all() if room.pump.look(read=read)]
+        session, pumps = self._session, self._all()
+        self.forget_put_off()
+        for pump in pumps:
+            pump.forget_put_off()
+        pumps = [pump for pump in pumps if pump.look(read=read)]
         session.check()
         session.deliveries.flush()
         now = clock.now()
         pumps = [pump for pump in pumps if pump.recovered(now)]
-        self._ready = set(pumps)
-        self._feed(now)
+        self.takes.ready = set(pumps)
+        self.takes.feed(now)
         session.push_uncorked()
         for pump in pumps:
-            pump.maybe_block()
-
-    def top_up(self, reader: Reader, now: float) -> None:
-        """An entry left the buffer: perhaps it is time for the next take."""
-        if self._rivals <= 1 and reader.hungry:
-            self._maybe_take(reader, now)
-            self._session.push_uncorked()
-
-    def _may_take(self, reader: Reader, now: float) -> bool:
-        room = self._rooms.get(reader.queue)
-        return room is not None and room.pump.steady and room.pump in self._ready and super()._may_take(reader, now)
-
-    def take(self, reader: Reader, n: int) -> None:
-        """Ask for up to n entries."""
-        self._rooms[reader.queue].pump.take(reader, n)
+            pump.blocking.begin()
 
     def let_go(self, reader: Reader) -> None:
         """End the blocking read of a reader which is about to leave."""
         if (room := self._rooms.get(reader.queue)) is not None:
             room.pump.let_go(reader)
+
+
+class RoomTakes(Takes):
+    """Takes of the queues of all rooms: what the prefetch of a channel allows is shared out among them."""
+
+    def __init__(self, session: ClusterSession) -> None:
+        super().__init__(session)
+        self._rooms = session.rooms
+        self.ready: set[Pump] = set()
+        """The pumps of the rooms that could be asked at the last look."""
+
+    def _may_take(self, reader: Reader, now: float) -> bool:
+        room = self._rooms.get(reader.queue)
+        return room is not None and room.pump.steady and room.pump in self.ready and super()._may_take(reader, now)
+
+    def take(self, reader: Reader, n: int) -> None:
+        """Ask for up to n entries."""
+        self._rooms[reader.queue].pump.takes.take(reader, n)

@@ -127,7 +127,7 @@ def test_a_loop_does_not_spin_while_the_server_is_away(
     session = connection.default_channel.session
     proxy.cut(refuse=True)
     session.taker.drop()
-    session.pump.put_off = clock.now()  # as of a take that was due when the connection broke
+    session.pump.takes.put_off = clock.now()  # as of a take that was due when the connection broke
     loop.until(lambda: session.pump.mending, "the loss to be noticed")
     began = loop.count
     done = threading.Event()

@@ -84,8 +84,8 @@ def test_what_a_lost_connection_is_handed_later_is_fetched_too(
     session = reader.default_channel.session
     session.waiter.drop()
     assert inbox.nothing_comes()
-    session.pump.end_wait()
-    eventually(lambda: _drained(reader) and session.pump._waiting is not None, why="the next blocking read")
+    session.pump.blocking.end()
+    eventually(lambda: _drained(reader) and session.pump.blocking.under_way, why="the next blocking read")
     client = fast_server.client()
     # In its name, as the old connection would have read.
     session.taker.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ import pytest
 from amqp.exceptions import NotFound
 from kombu import Connection, Exchange, Queue
 
+from elkmq._core import clock
 from elkmq.errors import QueueFull
 from kombu_elkmq.cluster import ClusterSession
 from tests.kombu.conftest import Inbox, needs_batches
@@ -313,3 +315,16 @@ def test_two_connections_for_a_queue_and_one_for_each_node(
     connection.release()
     assert session.rooms == {}
     eventually(lambda: clients() == 0, why="all of them to be gone")
+
+
+def test_what_a_queue_put_off_ends_the_wait_and_is_done_with(connection: Connection, name: str) -> None:
+    inbox = Inbox(connection, queue_of(name))
+    assert inbox.nothing_comes()
+    session = session_of(connection)
+    pump, room = session.pump, session.rooms[name].pump
+    for put_off in (pump.takes, room.takes, room.blocking):
+        put_off.put_off = clock.now()
+        assert pump.next_look() == 0.0
+        assert pump.put_off <= clock.now()
+        pump.run()
+        assert pump.put_off == math.inf
