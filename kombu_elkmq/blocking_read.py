@@ -155,7 +155,7 @@ class BlockingRead:
         for verbs, entry in found:
             reader = by_verbs[verbs]
             if entry.lane == b"w":
-                reader.token, reader.state, reader.hungry = entry.id, "", True
+                reader.told(entry.id)
                 continue
             # One now and then is had cheapest by waiting again; where there are more, a take brings them together, and
             # in the order of their priorities.
@@ -177,4 +177,4 @@ class BlockingRead:
             log.warning("the queues are looked at anew: %s", error)
             self._refused = True
         for reader in readers:
-            reader.hungry = True
+            reader.plain, reader.hungry = False, True

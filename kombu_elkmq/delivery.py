@@ -265,6 +265,7 @@ class Deliveries:
         for each in delivered:
             reader.settle(each)
         reader.hungry = reader.hungry or seen
+        reader.plain = False  # a take brings back what came back, and nothing else before it
         call = reader.verbs.requeue(self._session.name, delivered, failed=failed, seen=seen)
         if failed:
             self._kill(reader, delivered, call)

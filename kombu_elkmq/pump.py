@@ -9,7 +9,9 @@ a queue is    when                                                       and the
 full          its consumers have all that their prefetch allows          nothing: it is neither taken from nor
                                                                          waited for, so nothing is hoarded
 hungry        there may be entries: it is new, something came, or the    a take for as many as fit, as soon as half
-              last take brought all that it asked for                    of the last ones are gone
+              last take brought all that it asked for                    of the last ones are gone; of queues with
+                                                                         no settings one plain read for all of
+                                                                         them (docs/decisions/reading-lanes.md)
 idle          the last take brought less, or one came after a while     part of the one blocking read for all idle
                                                                          queues
 standing by   paused, or another consumer is served                      its wake tokens only are waited for

@@ -64,6 +64,8 @@ class Reader:
         self.state = ""
         self.lanes: tuple[bytes, ...] = (b"r", b"0")
         self.keep = False
+        self.plain = False
+        """Whether to read its lanes is as good as a take, as far as is known: see docs/decisions/reading-lanes.md."""
         self.token = b""
         self.not_before = 0.0
         self.ttl: int | None = None
@@ -119,6 +121,7 @@ class Reader:
 
     def note(self, found: Mapping[str, str]) -> None:
         """The same of settings that were read."""
+        self.plain = self.plain and not found
         self.ttl = int(found["ttl"]) if found.get("ttl") else None
         self.relays = "dead_letter_exchange" in found
         self.auto_delete = "auto_delete" in found
@@ -130,7 +133,31 @@ class Reader:
         if reply.outbox and self.relays:
             self.session.relay.look(self)
         self.put(reply.entries)
+        # Of what came back there may be more, where nothing else was found: a read would bring of the others as well.
+        self.plain = reply.plain and not (reply.entries and reply.entries[-1].lane == b"r")
         self.hungry = len(reply.entries) >= asked or (not reply.entries and reply.next_event == 0)
+
+    def was_read(self, entries: list[Entry], asked: int) -> None:
+        """What a plain read brought, up to ``asked`` of each lane."""
+        self.hungry = len(entries) >= asked
+        tokens = [entry for entry in entries if entry.lane == b"w"]
+        if tokens:
+            entries = [entry for entry in entries if entry.lane != b"w"]
+            self.told(tokens[0].id)
+        self.look_at(entries)
+        self.put(entries)
+        self.hungry = self.hungry or not self.plain
+
+    def told(self, token: bytes) -> None:
+        """A wake token came: something changed, which a take tells."""
+        self.token, self.state, self.plain, self.hungry = token, "", False, True
+
+    def look_at(self, entries: list[Entry]) -> None:
+        """What entries that were read say of the others: where one came back, a take brings all such before anything else; a
+        client of elk-mq 0.1 leaves more to tidy up.
+        """
+        if self.plain:
+            self.plain = all(entry.lane == b"0" and b"v" in entry.fields for entry in entries)
 
     def put(self, entries: list[Entry]) -> None:
         """Buffer what was handed out; what came before, in another reply, is not put twice."""
@@ -164,6 +191,7 @@ class Reader:
 
     def read(self, entries: list[Entry]) -> None:
         """Buffer what a blocking read brought."""
+        self.look_at(entries)
         self.put([entry for entry in entries if (entry.lane, entry.id) not in self.recovered])
 
     def name_of(self, delivered: Delivered) -> list[str | int]:
@@ -189,12 +217,12 @@ class Reader:
         return max(channel.room() for channel in channels) if len(channels) == 1 else sum(c.room() for c in channels)
 
     def surplus(self) -> list[Delivered]:
-        """Take out of the buffer what is beyond the prefetch, to be handed back."""
-        found = []
+        """Take out of the buffer what is beyond the prefetch, to be handed back in the order in which it came."""
+        found: deque[Delivered] = deque()
         while len(self.buffer) > max(0, self.room()):
             entry = self.buffer.pop()
-            found.append((entry.lane, entry.id))
-        return found
+            found.appendleft((entry.lane, entry.id))
+        return list(found)
 
     def most(self) -> int:
         """The same when its consumers have nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
@@ -165,6 +166,7 @@ class RoomTakes(Takes):
         room = self._rooms.get(reader.queue)
         return room is not None and room.pump.steady and room.pump in self.ready and super()._may_take(reader, now)
 
-    def take(self, reader: Reader, n: int) -> None:
-        """Ask for up to n entries."""
-        self._rooms[reader.queue].pump.takes.take(reader, n)
+    def take(self, readers: Sequence[Reader], n: int) -> None:
+        """Ask each for up to n entries."""
+        for reader in readers:
+            self._rooms[reader.queue].pump.takes.take([reader], n)

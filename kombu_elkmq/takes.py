@@ -4,16 +4,20 @@ as far as the prefetch of its consumers goes.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from elkmq._core import clock
-from elkmq._core.entry import Taken
+from elkmq._core.entry import Entry, Taken
+from elkmq._core.verbs import wait_for_entries
 from elkmq.errors import LeaseLost, ServerConnectionError
 
 if TYPE_CHECKING:
+    from elkmq._core.verbs import Verbs
     from kombu_elkmq.channel import Channel
     from kombu_elkmq.reader import Reader
     from kombu_elkmq.session import Session
@@ -65,7 +69,7 @@ class Takes:
     def _share(self, readers: list[Reader], now: float) -> None:
         """Take for several that may have entries, within what the prefetch of their channels allows in all.
 
-        Some for a few of them, in turn, rather than one for each: a take costs the server the same.
+        Some for a few of them, in turn, rather than one for each: a queue costs the server the same.
         """
         in_hand: dict[Channel, int] = {}
         for each in self._session.readers.values():
@@ -73,6 +77,7 @@ class Takes:
                 held = len(each.buffer) + each.taking
                 in_hand[subscription.channel] = in_hand.get(subscription.channel, 0) + held
         enough = {channel for channel, held in in_hand.items() if held * 2 > channel.room()}
+        shares: dict[int, list[Reader]] = {}
         for reader in sorted(readers, key=attrgetter("took")):
             channel, most = reader.subscriptions[0].channel, reader.room()
             room = most - in_hand[channel]
@@ -80,7 +85,9 @@ class Takes:
                 continue
             n = min(room, max(SHARE, math.ceil(most / len(readers))), self._session.options.fetch_limit)
             in_hand[channel] += n
-            self.take(reader, n)
+            shares.setdefault(n, []).append(reader)
+        for n, sharing in shares.items():
+            self.take(sharing, n)
 
     def _maybe_take(self, reader: Reader, now: float) -> None:
         if not self._may_take(reader, now):
@@ -93,15 +100,22 @@ class Takes:
             # Its consumers have plenty, and each that they finish makes room for one more: such takes go together.
             self.put_off = min(self.put_off, reader.took + GATHER)
             return
-        self.take(reader, max(1, min(room, self._session.options.fetch_limit)))
+        self.take([reader], max(1, min(room, self._session.options.fetch_limit)))
 
-    def take(self, reader: Reader, n: int) -> None:
-        """Ask for up to n entries."""
-        reader.taking = n
-        reader.took = clock.now()
-        token, reader.token = reader.token, b""
-        call = reader.verbs.take(self._session.name, n, token)
-        self._session.post(call, lambda outcome: self._taken(reader, n, outcome), gather=True)
+    def take(self, readers: Sequence[Reader], n: int) -> None:
+        """Ask each for up to n entries: by script, or all of those with no settings by one read of their lanes."""
+        session, now, plain = self._session, clock.now(), []
+        for reader in readers:
+            reader.taking, reader.took = n, now
+            if reader.plain:
+                plain.append(reader)
+                continue
+            token, reader.token = reader.token, b""
+            call = reader.verbs.take(session.name, n, token)
+            session.post(call, functools.partial(self._taken, reader, n), gather=True)
+        if plain:
+            read = wait_for_entries([(reader.verbs, reader.lanes) for reader in plain], session.name, n, 0, parse=list)
+            session.post(read, functools.partial(self._was_read, plain, n), gather=True)
 
     def _taken(self, reader: Reader, n: int, outcome: Taken | Exception) -> None:
         reader.taking = 0
@@ -111,6 +125,24 @@ class Takes:
         reader.taken(outcome, n)
         if outcome.next_event >= 0:
             self._session.sooner(reader, outcome.next_event / 1000)
+
+    def _was_read(self, readers: list[Reader], n: int, outcome: list[tuple[Verbs, Entry]] | Exception) -> None:
+        for reader in readers:
+            reader.taking = 0
+        if isinstance(outcome, Exception):
+            # What the reply held is asked for, and with whom it is that something is wrong the next take says.
+            if isinstance(outcome, ServerConnectionError):
+                self._session.pump.reconnected()
+            for reader in readers:
+                reader.plain, reader.hungry = False, True
+            return
+        found: dict[Verbs, list[Entry]] = {}
+        for verbs, entry in outcome:
+            found.setdefault(verbs, []).append(entry)
+        for reader in readers:
+            reader.was_read(found.get(reader.verbs, []), n)
+            if surplus := reader.surplus():
+                self._session.hand_back(reader, surplus)
 
     def failed(self, reader: Reader, error: Exception) -> None:
         """A queue could not be asked: what that means for its reader."""
