@@ -56,8 +56,9 @@ class Relay:
         return bool(self._waiting)
 
     def run(self) -> None:
-        """Relay what there is."""
-        self.finish()
+        """Relay what there is; where the server is away, later: nobody's loop waits for it."""
+        if not self._session.pump.mending:
+            self.finish()
 
     def finish(self) -> None:
         """Relay what there is before the caller goes on."""

@@ -134,3 +134,37 @@ def test_a_loop_does_not_spin_while_the_server_is_away(
     threading.Timer(1.0, done.set).start()
     loop.until(done.is_set, "a second")
     assert loop.count - began < 100
+
+
+def test_a_loop_goes_on_while_a_connection_is_mended(
+    loop: Passes, make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server,
+    name: str,
+) -> None:  # fmt: skip
+    proxy = make_proxy(fast_server.url)
+    url = proxy.url.replace("://", "://default:any@")  # whoever logs in waits for an answer
+    connection = make_connection(url, socket_timeout=60, socket_connect_timeout=60)
+    queue, dead = queue_of(name), queue_of(f"{name}-2")
+    inbox = Inbox(connection, queue, dead, ack=False, prefetch=8)
+    for n, each in enumerate((name, name, f"{name}-2")):
+        make_connection().Producer().publish(n, routing_key=each)
+    loop.join(connection)
+    loop.until(lambda: len(inbox.messages) == 3, "the messages")
+    session = connection.default_channel.session
+    proxy.stall()
+    accepted = proxy.accepted
+    session.taker.drop()
+    loop.until(lambda: session.pump.mending, "the loss to be noticed")
+    proxy.wait_for_accepted(accepted)
+    inbox.messages[0].ack()
+    inbox.messages[1].reject(requeue=True)
+    loop.one()
+    inbox.messages[2].reject()
+    session.relay.look(session.readers[name])  # as the heart's thread does when it hears of dead letters
+    loop.one()
+    # The one attempt to connect is still under way: none of this has waited for its end.
+    assert not session.taker._lock.acquire(blocking=False)
+    assert proxy.accepted == accepted + 1
+    proxy.heal()
+    loop.until(lambda: len(inbox.messages) == 4, "what was sent back")
+    loop.until(lambda: pending(fast_server, name) == 0, "the acknowledgement")
+    loop.until(lambda: pending(fast_server, f"{name}-2") == 0, "the reject")
