@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import celery
 import pytest
 from celery import Celery, signature
+from kombu.pools import connections, producers
 
 import kombu_elkmq
 from tests.servers import Binary, Server, default_binary
@@ -117,6 +118,10 @@ class Site:
             result.backend = None  # or it speaks to the server when it is garbage, after the last test
         for pool in (self.app.producer_pool, self.app.pool):
             pool.force_close_all()  # while there is a server to say goodbye to
+        broker = self.app.connection_for_write()
+        for group in (producers, connections):
+            with suppress(KeyError):
+                del group[broker]  # a later server may have this one's port: its site would be given closed pools
         self.app.close()
 
     def lines(self) -> list[str]:
