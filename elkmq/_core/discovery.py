@@ -25,8 +25,6 @@ class Question(NamedTuple):
     command: tuple[str, ...]
 
 
-UNREACHED = "the cluster cannot be connected"
-
 Search = Generator[Question, Any, Address]
 
 
@@ -56,6 +54,7 @@ class SlotMap:
     """Which node owns which slot, from a reply to ``CLUSTER SLOTS`` of the node at ``asked``."""
 
     def __init__(self, reply: Any, asked: Address) -> None:
+        self.asked = asked
         # An empty host means: the one you asked.
         ranges = sorted((first, last, _place(owner, asked)) for first, last, owner, *_ in reply)
         self._firsts = [first for first, _, _ in ranges]
@@ -70,25 +69,10 @@ class SlotMap:
         return self._ranges[at][2]
 
 
-def read_slots(nodes: Iterable[Address]) -> Generator[Question, Any, SlotMap]:
+def read_slots(nodes: Iterable[Address], key: bytes | None = None) -> Generator[Question, Any, SlotMap]:
     """Ask each node of a cluster, until one answers, who owns which slot.
 
-    :raises redis.exceptions.RedisError: none answers.
-    """
-    errors: list[RedisError] = []
-    for node in nodes:
-        try:
-            reply = yield Question(node, ("CLUSTER", "SLOTS"))
-        except RedisError as error:
-            errors.append(error)
-            continue
-        return SlotMap(reply, node)
-    raise _failure(UNREACHED, errors)
-
-
-def find_slot_owner(nodes: Iterable[Address], key: bytes | None) -> Search:
-    """Ask each node of a cluster which one owns the slot of a key; for no key, return the first that answers.
-
+    :param key: go on until one knows who owns the slot of this key
     :raises redis.exceptions.RedisError: none answers, or nobody owns the slot.
     """
     errors: list[RedisError] = []
@@ -98,13 +82,22 @@ def find_slot_owner(nodes: Iterable[Address], key: bytes | None) -> Search:
         except RedisError as error:
             errors.append(error)
             continue
-        if key is None:
-            return node
-        owner = SlotMap(reply, node).owner(key)
-        if owner is not None:
-            return owner
+        slots = SlotMap(reply, node)
+        if key is None or slots.owner(key) is not None:
+            return slots
         errors.append(ClusterDownError(f"no node owns slot {key_slot(key)}"))
-    raise _failure(UNREACHED, errors)
+    raise _failure("the cluster cannot be connected", errors)
+
+
+def find_slot_owner(nodes: Iterable[Address], key: bytes | None) -> Search:
+    """Ask each node of a cluster which one owns the slot of a key; for no key, return the first that answers.
+
+    :raises redis.exceptions.RedisError: as `read_slots`
+    """
+    slots = yield from read_slots(nodes, key)
+    owner = slots.asked if key is None else slots.owner(key)
+    assert owner is not None
+    return owner
 
 
 def _place(owner: Any, asked: Address) -> Address:
