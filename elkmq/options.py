@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Literal, NoReturn
 
-from elkmq.errors import InvalidOption, QueueNameError
+from elkmq.errors import InvalidOption, QueueNameError, ServerError
 from elkmq.keys import looks_like_a_key
 
 Seconds = float | timedelta
@@ -230,24 +230,46 @@ class QueueSettings:
         return {_NAMES.get(f.name, f.name): as_text(f.name, getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
-    def read(cls, found: Mapping[str, str]) -> QueueSettings:
-        """From the server's names and text; settings of a newer release that this one does not know are left out."""
-        values: dict[str, Any] = {}
-        for f in fields(cls):
-            text = found.get(_NAMES.get(f.name, f.name))
-            if text is None:
-                continue
-            if f.name in ("ttl", "retention"):
-                values[f.name] = int(text) / 1000
-            elif f.name == "overflow":
-                values[f.name] = text
-            else:
-                values[f.name] = text == "1" if f.name in _FLAGS else int(text)
-        return cls(**values)
+    def read(cls, found: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> QueueSettings:
+        """From the server's names and text; settings of a newer release that this one does not know are left out.
+
+        Args:
+            found: What the server has.
+            changes: What some are to be instead.
+
+        Raises:
+            ServerError: The server has what makes no sense: somebody wrote it without ElkMQ.
+            InvalidOption: The changes make no sense, or not with what the server has.
+        """
+        values: dict[str, Any] = dict(changes or {})
+        try:
+            for f in fields(cls):
+                text = found.get(_NAMES.get(f.name, f.name))
+                if text is not None and f.name not in values:
+                    values[f.name] = _from_text(f.name, text)
+            return cls(**values)
+        except InvalidOption as error:
+            if changes:
+                raise
+            raise ServerError(
+                f"a setting of the queue makes no sense as it is at the server: {str(error).partition(';')[0]}; nothing was changed; "
+                "set it anew, with configure() or `elkmq settings`."
+            ) from error
 
 
 _NAMES = {"retention": "retention_ms"}
 _FLAGS = ("dead_letter_expired", "single_active", "serve_elkmq01", "paused")
+
+
+def _from_text(name: str, text: str) -> object:
+    if name == "overflow":
+        return text
+    if name in _FLAGS:
+        return text == "1"
+    try:
+        return int(text) / 1000 if name in ("ttl", "retention") else int(text)
+    except ValueError:
+        _bad(name, f"is {shown(text)}, not a whole number")
 
 
 def as_text(name: str, value: object) -> str:

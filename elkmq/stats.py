@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from elkmq._core import entry as read
+from elkmq.errors import ServerError
 from elkmq.options import QueueSettings
 
 MINUTE = 60.0
@@ -194,7 +195,7 @@ def _settings(found: dict[str, str]) -> QueueSettings:
     """A look must not fail for settings that another program made, or another release."""
     try:
         return QueueSettings.read(found)
-    except ValueError:
+    except ServerError:
         return QueueSettings()
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
-from elkmq._core.entry import Entry, Taken, Tended
+from elkmq._core.entry import Entry, Taken, Tended, number
 from elkmq._core.entry import settings as read_settings
 from elkmq._core.verbs import Delivered, Verbs
 
@@ -122,7 +122,7 @@ class Reader:
     def note(self, found: Mapping[str, str]) -> None:
         """The same of settings that were read."""
         self.plain = self.plain and not found
-        self.ttl = int(found["ttl"]) if found.get("ttl") else None
+        self.ttl = number(found.get("ttl", "").encode(), 0) or None
         self.relays = "dead_letter_exchange" in found
         self.auto_delete = "auto_delete" in found
 

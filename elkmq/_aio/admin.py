@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -70,7 +70,11 @@ class Administration:
         return read_stats(await pool.run(verbs.stats()))
 
     async def settings(self) -> QueueSettings:
-        """What the queue is set to."""
+        """What the queue is set to.
+
+        Raises:
+            ServerError: Somebody wrote a setting there, without ElkMQ, that makes no sense.
+        """
         pool, verbs = await self._session.open(look=True)
         return QueueSettings.read(await pool.run(verbs.check_settings({})))
 
@@ -87,7 +91,7 @@ class Administration:
                     f"there is no setting {shown(name)}; nothing was changed; the settings are {', '.join(known)}."
                 )
         pool, verbs = await self._session.open()
-        wanted = replace(await self.settings(), **changes).changes()
+        wanted = QueueSettings.read(await pool.run(verbs.check_settings({})), changes).changes()
         settings = QueueSettings.read(
             await pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes}))
         )

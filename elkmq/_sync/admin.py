@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -71,7 +71,11 @@ class Administration:
         return read_stats(pool.run(verbs.stats()))
 
     def settings(self) -> QueueSettings:
-        """What the queue is set to."""
+        """What the queue is set to.
+
+        Raises:
+            ServerError: Somebody wrote a setting there, without ElkMQ, that makes no sense.
+        """
         pool, verbs = self._session.open(look=True)
         return QueueSettings.read(pool.run(verbs.check_settings({})))
 
@@ -88,7 +92,7 @@ class Administration:
                     f"there is no setting {shown(name)}; nothing was changed; the settings are {', '.join(known)}."
                 )
         pool, verbs = self._session.open()
-        wanted = replace(self.settings(), **changes).changes()
+        wanted = QueueSettings.read(pool.run(verbs.check_settings({})), changes).changes()
         settings = QueueSettings.read(
             pool.run(verbs.configure({n: v for n, v in wanted.items() if _field(n) in changes}))
         )

@@ -53,3 +53,13 @@ def test_an_entry_with_rubbish_in_its_fields_stops_nobody(
         inbox.wait(len(inbox.bodies) + 1)
     with EventQueue(name, fast_server.url) as queue:
         assert queue.stats().dead + len(inbox.bodies) == 2  # it was handed out, or is a dead letter
+
+
+def test_a_time_to_live_that_is_none_is_none(
+    make_connection: Callable[..., Connection], fast_server: Server, name: str
+) -> None:
+    fast_server.client().set(f"{name}(settings)", "ttl=soon\n")
+    connection = make_connection()
+    inbox = Inbox(connection, queue_of(name))
+    connection.Producer().publish("x", routing_key=name)
+    assert inbox.wait(1) == ["x"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from elkmq import WrongKeyType
+from elkmq import QueueSettings, ServerError, WrongKeyType
 from tests.library.helpers import drain, event, fill, soon, until
 
 GOOD = {"request_uuid": 1, "timeout": 10, "action": "a", "payload": None}
@@ -140,6 +140,22 @@ async def test_settings_of_a_newer_format(library, fast_server, name):
         with fast_server.client() as client:
             client.delete(f"{name}(settings)")
         assert await drain(queue) == ["0"]
+
+
+@pytest.mark.parametrize(
+    "written", ["max_length=inf", "max_length=0", "max_length=5\noverflow=explode", "ttl=-5"], ids=repr
+)
+async def test_settings_that_somebody_wrote_by_hand(library, fast_server, name, written):
+    async with library() as lib:
+        queue = lib.queue(name, fast_server.url)
+        with fast_server.client() as client:
+            client.set(f"{name}(settings)", f"{written}\n")
+        names = [line.partition("=")[0] for line in written.splitlines()]
+        with pytest.raises(ServerError, match=rf"{names[-1]} .*nothing was changed; set it anew"):
+            await queue.settings()
+        assert (await queue.stats()).settings == QueueSettings()
+        assert await queue.configure(**dict.fromkeys(names)) == QueueSettings()
+        assert await queue.settings() == QueueSettings()
 
 
 # Which key another program took, as what, and what cannot be done then.
