@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
-from elkmq._core.entry import Entry, Taken, Tended, number
+from elkmq._core.entry import Entry, Opened, Taken, Tended, number
 from elkmq._core.entry import settings as read_settings
 from elkmq._core.verbs import Delivered, Verbs
 
@@ -108,12 +108,13 @@ class Reader:
 
     # -- for the session
 
-    def opened(self, server_ms: int, settings: bytes | None, sent: float) -> None:
+    def opened(self, reply: Opened, sent: float) -> None:
         """Registered, by a request that was sent at ``sent``."""
         self.registered = True
         self.confirmed = sent
-        self.server_ahead = server_ms - clock.now() * 1000
-        self.learn(settings)
+        self.server_ahead = reply.now - clock.now() * 1000
+        self.plain = reply.plain
+        self.learn(reply.settings)
 
     def learn(self, text: bytes | None) -> None:
         """Note what the queue is set to do."""

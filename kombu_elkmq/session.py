@@ -312,8 +312,7 @@ class Session(Steps, Upkeep):
         reader = Reader(self, queue, verbs, self.options.lease)
         sent = clock.now()
         info = {"host": socket.gethostname(), "pid": os.getpid(), "kind": "kombu"}
-        server_ms, settings = link.run(verbs.open(self.name, round(self.options.lease * 1000), info))
-        reader.opened(server_ms, settings, sent)
+        reader.opened(link.run(verbs.open(self.name, round(self.options.lease * 1000), info)), sent)
         self.readers[queue] = reader
         self._heart(reader).add(reader)
         return reader

@@ -192,7 +192,7 @@ class Consumer(Holder):
                     _info(),
                     beside_originals=self._session.options.compete_with_originals,
                 )
-                server_ms, self._settings = await self._channel.run(call)
+                server_ms, self._settings, _ = await self._channel.run(call)
                 self._refuse_to_work()
                 state.opened(server_ms, sent, now())
                 self._heart.add(self)

@@ -61,6 +61,15 @@ class Taken(NamedTuple):
     """Whether dead letters wait to go on to their exchange."""
 
 
+class Opened(NamedTuple):
+    """The reply of open.lua; ``settings`` as text."""
+
+    now: int
+    settings: bytes | None
+    plain: bool = False
+    """Whether a first take would find nothing to do but to read the main lane."""
+
+
 class Tended(NamedTuple):
     """The reply of tend.lua."""
 
@@ -160,6 +169,12 @@ def joined(raw: Sequence[int]) -> Joined:
     """Read the reply of join.lua."""
     new, served = raw
     return Joined(new == 1, served == 1)
+
+
+def opened(raw: Sequence[Any]) -> Opened:
+    """Read the reply of open.lua."""
+    now, text, plain = raw
+    return Opened(now, text, plain == 1)
 
 
 def tended(raw: Sequence[Any]) -> Tended:

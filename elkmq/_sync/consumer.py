@@ -193,7 +193,7 @@ class Consumer(Holder):
                     _info(),
                     beside_originals=self._session.options.compete_with_originals,
                 )
-                server_ms, self._settings = self._channel.run(call)
+                server_ms, self._settings, _ = self._channel.run(call)
                 self._refuse_to_work()
                 state.opened(server_ms, sent, now())
                 self._heart.add(self)

@@ -3,8 +3,11 @@
 -- again: acks of before could not be told from acks of now.
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 lease, ms  3 information as JSON  4 release's flag: 1 = competes with original consumers knowingly
--- Returns {server ms, settings' text or false}; ELKMQ_SERVES_ORIGINAL where the queue serves consumers of elk-mq 0.1.
--- Cost: TIME, GET, TYPE x4, ZREM, XGROUP x3, XRANGE, ZREVRANGE, ZADD, HSET. Where others are registered, HGET more.
+-- Returns {server ms, settings' text or false, plain}; ELKMQ_SERVES_ORIGINAL where the queue serves consumers of elk-mq 0.1.
+--   plain   1 where a first take would find nothing to do but to read the main lane: no settings, nothing that is due some
+--           time, that came back or that clients of elk-mq 0.1 left, and no other consumer
+-- Cost: TIME, GET, TYPE x4, ZREM, XGROUP x3, XRANGE, ZREVRANGE, ZADD, HSET, and on a queue with no settings EXISTS, XLEN,
+-- HEXISTS. Where others are registered, HGET more, and not these three.
 --- include keys
 --- include clock
 --- include settings
@@ -22,7 +25,10 @@ sure('hash', key('consumer_info'))
 even_when_full()
 for _, lane in ipairs(lanes_of(settings)) do ensure_group(lane) end
 ensure_group('w')
-mend_leases(now)
+local others = mend_leases(now)
 redis.call('ZADD', key('consumers'), ms(now + tonumber(ARGV[2])), ARGV[1])
 redis.call('HSET', key('consumer_info'), ARGV[1], ARGV[3])
-return {now, text}
+local plain = not text and not others
+  and redis.call('EXISTS', key('delayed'), key('newer_entries'), key('message_queue')) == 0
+  and redis.call('XLEN', lane_key('r')) == 0 and redis.pcall('HEXISTS', key('counters'), 'history_ms') == 0
+return {now, text, plain and 1 or 0}

@@ -100,6 +100,24 @@ def test_queues_without_settings_are_read_together(
     assert found["xreadgroup"] <= 30
 
 
+def test_a_queue_that_is_consumed_first_needs_no_take(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
+) -> None:
+    server = make_server()
+    connection = make_connection(server.url)
+    queues = [queue_of(f"{name}-{n}") for n in range(40)]
+    producer = connection.Producer()
+    for queue in queues:
+        declared(connection, queue)
+        for n in range(5):
+            producer.publish(n, routing_key=queue.name)
+    server.client().config_resetstat()
+    Inbox(make_connection(server.url), *queues, prefetch=200).wait(200)
+    found = commands(server)
+    assert "zscore" not in found  # each take looks whether its consumer is registered
+    assert found["xreadgroup"] <= 30
+
+
 def test_what_comes_back_is_handed_out_before_what_waits(make_connection: Callable[..., Connection], name: str) -> None:
     connection = make_connection()
     inbox = Inbox(connection, queue_of(name), ack=False, prefetch=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from kombu import Connection, Exchange, Queue
 from kombu.pidbox import Mailbox
 
@@ -18,17 +19,19 @@ from tests.topology import Sentinel
 from tests.waiting import Program, eventually
 
 
+@pytest.mark.parametrize("priority", [0, 5], ids=["read", "taken"])
 def test_a_consumer_that_dies_between_being_handed_messages_and_seeing_them_loses_none(
     make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy],
-    make_program: Callable[..., Program], fast_server: Server, name: str,
+    make_program: Callable[..., Program], fast_server: Server, name: str, priority: int,
 ) -> None:  # fmt: skip
     """celery#4354: a message was lost between the pop and the bookkeeping."""
     connection = make_connection(lease=1)
     declared(connection, queue_of(name))
     for n in range(5):
-        connection.Producer().publish(n, routing_key=name)
+        connection.Producer().publish(n, routing_key=name, priority=priority)
     proxy = make_proxy(fast_server.url)
-    proxy.swallow("reply", script("take").sha.encode() + b"\r\n$1")
+    # Where a priority is in use the queue has settings.
+    proxy.swallow("reply", script("take").sha.encode() + b"\r\n$1" if priority else b"XREADGROUP")
     program = make_program(CONSUMER, proxy.url.replace("redis", "elkmq", 1) + "?lease=1", name, "100", "ack")
     proxy.wait_until_swallowed()
     program.kill()

@@ -8,7 +8,7 @@ from typing import Any
 
 from elkmq._core import entry as read
 from elkmq._core.call import HOLE, Arg, Call, Form, Prepared, command, encoded
-from elkmq._core.entry import Completed, Entry, Outgoing, Taken, Tended
+from elkmq._core.entry import Completed, Entry, Opened, Outgoing, Taken, Tended
 from elkmq._core.verbs.bound import Bound, OfQueue
 from elkmq.keys import GROUP, QueueKeys
 
@@ -28,12 +28,12 @@ class LeaseVerbs(OfQueue):
         self._last_wait: tuple[object, Call[list[Entry]]] | None = None
         self._answers: dict[bool, Form[frozenset[int]]] = {}
 
-    _open: Bound[tuple[int, bytes | None]] = Bound("open", tuple, doing="register the consumer")
+    _open: Bound[Opened] = Bound("open", read.opened, doing="register the consumer")
 
     def open(
         self, consumer: str, lease: int, info: Mapping[str, object], *, beside_originals: bool = False
-    ) -> Call[tuple[int, bytes | None]]:
-        """Register a consumer with a lease in ms; returns (server ms, settings' text)."""
+    ) -> Call[Opened]:
+        """Register a consumer with a lease in ms."""
         known = {
             **info,
             "lease": lease,

@@ -17,9 +17,11 @@ local function renew_all(now)
   end
 end
 
+-- Returns whether anybody is registered.
 local function mend_leases(now)
   local last = redis.call('ZREVRANGE', key('consumers'), 0, 0, 'WITHSCORES')
-  if #last == 0 then return end
+  if #last == 0 then return false end
   local ends = tonumber(last[2])
   if ends <= now and ends % 1 == 0 or ends > now + lease_of(last[1]) + 1000 then renew_all(now) end
+  return true
 end
