@@ -21,14 +21,15 @@ import re
 import sys
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NoReturn
 
 import redis
-from amqp.exceptions import NotFound
+from amqp.exceptions import AMQPError, NotFound
 from kombu.connection import Connection
 
 import kombu_elkmq
+from elkmq.errors import EventQueueError, InvalidOption
+from kombu_elkmq.old_broker import FORMS, OldBroker
 
 kombu_elkmq.register()
 
@@ -191,19 +192,24 @@ class Move:
 def _looks_like_a_message(raw: bytes) -> bool:
     try:
         found = json.loads(raw)
-    except ValueError:
+        properties = found["properties"]
+        if properties.get("body_encoding") == "base64":
+            b64decode(found["body"])
+        return "body" in found and isinstance(found.get("headers") or {}, dict)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
-    return isinstance(found, dict) and "body" in found and isinstance(found.get("properties"), dict)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kombu_elkmq.migrate", description="Move messages from redis:// to elkmq://."
-    )
-    parser.add_argument(
-        "--from", dest="source", required=True, metavar="URL", help="the old broker, redis:// or rediss://"
-    )
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """A sentence, as the `elkmq` command has it."""
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows how it is used.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m kombu_elkmq.migrate", description="Move messages from redis:// to elkmq://.")
+    parser.add_argument("--from", dest="source", required=True, metavar="URL", help=f"the old broker: {FORMS}")
+    parser.add_argument("--master-name", metavar="NAME", help="the service, where the old broker is sentinel://")
     parser.add_argument("--to", dest="target", required=True, metavar="URL", help="the new one, elkmq://")
     parser.add_argument("--prefix", default="", help="the old broker's global_keyprefix")
     parser.add_argument("--sep", default=SEPARATOR, help="its option sep, between a queue's name and a priority")
@@ -211,13 +217,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--unacked-key", default="unacked", metavar="KEY", help="its option unacked_key")
     parser.add_argument("--unacked-index-key", default="unacked_index", metavar="KEY", help="its option of this name")
     parser.add_argument("queues", nargs="*", metavar="QUEUE", help="default: every queue that holds something")
-    given = parser.parse_args(arguments)
-    if urlsplit(given.source).scheme not in ("redis", "rediss", "unix"):
-        parser.error("--from is not a redis:// url")
-    source = redis.Redis.from_url(given.source)
-    with Connection(given.target) as target:  # type: ignore[no-untyped-call]
+    return parser
+
+
+def _run(given: argparse.Namespace, old: OldBroker) -> int:
+    try:
+        target = Connection(given.target)  # type: ignore[no-untyped-call]
+    except ValueError as error:  # of Kombu, which takes urls apart before any transport sees them
+        raise InvalidOption(f"--to: the url makes no sense ({error}); nothing was moved; correct it.") from None
+    with target:
+        target.connect()  # type: ignore[no-untyped-call]
         move = Move(
-            source,
+            old.connect(),
             target,
             given.prefix,
             sep=given.sep,
@@ -231,6 +242,26 @@ def main(arguments: list[str] | None = None) -> int:
     for what, why in move.left.items():
         print(f"not moved: {what}; {why}", file=sys.stderr)  # noqa: T201
     return 1 if move.left else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns its exit status: 0, 1 where something was left, 2 where it could not be done."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if not given.target.startswith(("elkmq://", "elkmqs://", "elkmq+", "elkmqs+")):
+        parser.error("--to is not an elkmq:// url")
+    try:
+        old = OldBroker(given.source, given.master_name)
+        try:
+            return _run(given, old)
+        except redis.RedisError as error:
+            raise old.failed(error) from error
+    except (EventQueueError, AMQPError) as error:
+        sentence = error.reply_text if isinstance(error, AMQPError) else str(error)
+        print(f"{parser.prog}: {sentence}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -12,10 +12,13 @@ import pytest
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import VersionMismatch
 
+from kombu_elkmq import migrate
+from tests.certificates import Certificates
 from tests.kombu.conftest import Inbox
 from tests.kombu.test_transport import queue_of
 from tests.proxy import Proxy
-from tests.servers import Server
+from tests.servers import Binary, Server, free_port
+from tests.topology import Sentinel
 from tests.waiting import Program
 
 
@@ -172,3 +175,97 @@ def test_what_workers_held_goes_to_the_queue_that_it_was_in(
     program.wait()
     assert inbox.wait(1) == ["x"]
     assert server.client().hlen("unacked") == 0
+
+
+def moved(old_url: str, options: dict[str, Any], server: Server, make_program: Any, name: str, *more: str) -> None:
+    """Publish by the stock transport at a url, and move from there by the same url."""
+    with old_broker(old_url, options) as old:
+        queue = Queue(name, Exchange(""), routing_key=name)
+        old.Producer().publish("x", routing_key=name, declare=[queue])
+    to = server.url.replace("redis", "elkmq", 1)
+    command = [sys.executable, "-m", "kombu_elkmq.migrate", "--from", old_url, "--to", to, *more, name]
+    program = make_program(command=command, merge=True)
+    program.wait_for(f"1 moved from {name}")
+    program.wait()
+
+
+def test_from_a_unix_socket(
+    make_server: Callable[..., Server], make_program: Callable[..., Program], name: str
+) -> None:
+    server = make_server(password="p@ss/word")
+    url = f"redis+socket://:p%40ss%2Fword@{server.socket}?virtual_host=3"
+    moved(url, {}, make_server(), make_program, name)
+    assert server.client(db=3).keys(f"{name}*") == []
+
+
+def test_from_a_server_with_tls(
+    make_server: Callable[..., Server], make_program: Callable[..., Program], certificates: Certificates, tls_binary: Binary,
+    name: str,
+) -> None:  # fmt: skip
+    server = make_server(tls_binary, tls=certificates)
+    url = f"{server.url}?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={certificates.ca}"
+    moved(url, {}, make_server(), make_program, name)
+
+
+def test_from_the_primary_that_sentinels_name(
+    make_server: Callable[..., Server],
+    make_sentinel: Callable[..., Sentinel],
+    make_program: Callable[..., Program],
+    name: str,
+) -> None:
+    sentinel = make_sentinel(make_server())
+    url = f"sentinel://127.0.0.1:{free_port()}/2;sentinel://127.0.0.1:{sentinel.port}"
+    options = {"master_name": sentinel.name}
+    moved(url, options, make_server(), make_program, name, "--master-name", sentinel.name)
+
+
+NOWHERE = ["--from", "redis://u:secret@127.0.0.1:1", "--to", "elkmq://u:secret@127.0.0.1:1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "the following arguments are required: --from, --to"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--from", "http://u:secret@h"], "the url does not begin with one of redis://"),
+        (["--from", "redis://u:sec/ret@h"], "user or password of the url hold a '/' or '@'"),
+        (["--from", "redis://h/zero"], "the database of the url is not a number"),
+        (["--from", "redis://a;redis://b"], "the url names several servers"),
+        (["--from", "sentinel://a"], "give it with --master-name"),
+        (["--from", "sentinel://a;redis://u:secret@b", "--master-name", "m"], "the urls are not all of Sentinels"),
+        (["--master-name", "m"], "--master-name goes with sentinel:// only"),
+        (["--to", "redis://u:secret@h"], "--to is not an elkmq:// url"),
+        (["--to", "elkmq://u:secret@[::1"], "--to: the url makes no sense"),
+        (["--to", "elkmq://u:secret@h:port"], "the port of the url is not a number"),
+        ([], "127.0.0.1:1/0 cannot be reached"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_without_a_password(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(migrate.main(arguments if "required" in sentence else [*NOWHERE, *arguments]))
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert "sec" not in said.replace("seconds", "")
+
+
+def test_a_wrong_password_and_a_source_that_breaks_are_one_sentence(
+    make_server: Callable[..., Server],
+    make_proxy: Callable[[str], Proxy],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    locked, server = make_server(password="right"), make_server()
+    to = server.url.replace("redis", "elkmq", 1)
+    for wrong in (locked.url.replace("right", "wrong"), locked.url.replace(":right@", "")):
+        assert migrate.main(["--from", wrong, "--to", to]) == 2
+        assert migrate.main(["--from", server.url, "--to", wrong.replace("redis", "elkmq", 1)]) == 2
+    server.client().set(name, "no list")
+    assert migrate.main(["--from", server.url, "--to", to, name]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 5
+    assert "what was moved is on the new queues, the rest is where it was" in said[-1]
+    assert not [line for line in said if "wrong" in line or "right" in line]
