@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
-from elkmq._core.call import command
+from elkmq._core.call import Call, command, encoded
 from elkmq._core.entry import Entry
 from elkmq._core.verbs import wait_for_entries
 from elkmq.errors import LeaseLost, QueueClosed, ServerConnectionError
@@ -35,8 +35,17 @@ LET_GO = 1.0
 PLAIN_LANES = 2
 """Lanes of a queue on which no priority was used: what comes back, and the main one."""
 
+PAIR = 2
+"""Entries that a read brings of a lane where there is room: the second says that a take would bring more."""
+
 BUSY = 0.01
-"""Seconds within which two messages make a queue a busy one."""
+"""Seconds within which two messages make a queue a busy one, where there is room for one only."""
+
+
+def _fits_pairs(wanted: dict[Reader, bool]) -> bool:
+    """Whether a read may bring two entries of each lane, within the prefetch of whoever gets them."""
+    most = PAIR * sum(len(reader.lanes) for reader, tokens_only in wanted.items() if not tokens_only)
+    return all(only or reader.room() - len(reader.buffer) >= most for reader, only in wanted.items())
 
 
 class BlockingRead:
@@ -47,6 +56,10 @@ class BlockingRead:
         self._pump = pump
         self._waiting: dict[Reader, bool] | None = None
         """What the read under way is for, and whether only for wake tokens."""
+        self._last: tuple[object, Call[Any]] | None = None
+        """What a read was for, and its call: most are like the last one."""
+        self._pairs = False
+        """Whether the read under way brings a second entry of a lane that has one."""
         self._told_to_end = False
         self._end_again_at = 0.0
         self._refused = False
@@ -82,12 +95,19 @@ class BlockingRead:
             return
         assert self._session.waiter is not None
         self._waiting, self._told_to_end = wanted, False
-        queues: list[tuple[Verbs, tuple[bytes, ...]]] = []
-        for reader, tokens_only in wanted.items():
+        for reader in wanted:
             reader.block()
-            queues.append((reader.verbs, () if tokens_only else reader.lanes))
-        block = int(self._session.block * 1000)
-        self._session.waiter.submit(wait_for_entries(queues, self._session.name, 1, block, parse=list), self._ended)
+        self._pairs = _fits_pairs(wanted)
+        self._session.waiter.submit(self._call([(r, () if only else r.lanes) for r, only in wanted.items()]), self._ended)
+
+    def _call(self, lanes: list[tuple[Reader, tuple[bytes, ...]]]) -> Call[Any]:
+        last = self._last
+        if last is not None and last[0] == (lanes, self._pairs):
+            return last[1]
+        queues, block = [(reader.verbs, of_it) for reader, of_it in lanes], int(self._session.block * 1000)
+        call = encoded(wait_for_entries(queues, self._session.name, PAIR if self._pairs else 1, block, parse=list))
+        self._last = (lanes, self._pairs), call
+        return call
 
     def _wanted(self) -> dict[Reader, bool]:
         wanted = {}
@@ -149,23 +169,30 @@ class BlockingRead:
             self._failed(list(waiting), outcome)
             return
         self._refused = False
-        by_verbs = {reader.verbs: reader for reader in waiting}
-        found: list[tuple[Verbs, Entry]] = outcome
-        now = clock.now()
-        for verbs, entry in found:
-            reader = by_verbs[verbs]
+        found: dict[Verbs, list[Entry]] = {}
+        for verbs, entry in outcome:
+            found.setdefault(verbs, []).append(entry)
+        for reader in waiting:
+            if reader.verbs in found:
+                self._brought(reader, found[reader.verbs])
+
+    def _brought(self, reader: Reader, found: list[Entry]) -> None:
+        """Messages that come one at a time are had cheapest by waiting again; where there are more, a take brings them together,
+        and in the order of their priorities.
+        """
+        entries = [entry for entry in found if entry.lane != b"w"]
+        if entries:
+            now = clock.now()
+            more = len(entries) > 1 if self._pairs else now - reader.woken < BUSY
+            reader.hungry = more or len(reader.lanes) > PLAIN_LANES
+            reader.woken = now
+            reader.read(entries)
+        for entry in found:
             if entry.lane == b"w":
                 reader.told(entry.id)
-                continue
-            # One now and then is had cheapest by waiting again; where there are more, a take brings them together, and
-            # in the order of their priorities.
-            reader.hungry = len(reader.lanes) > PLAIN_LANES or now - reader.woken < BUSY
-            reader.woken = now
-            reader.read([entry])
-        for reader in {by_verbs[verbs] for verbs, _ in found}:
-            # It may bring one entry of each lane and queue.
-            if surplus := reader.surplus():
-                self._session.hand_back(reader, surplus)
+        # It may bring entries of each lane and queue.
+        if surplus := reader.surplus():
+            self._session.hand_back(reader, surplus)
 
     def _failed(self, readers: list[Reader], error: Exception) -> None:
         if isinstance(error, ServerConnectionError):
