@@ -44,9 +44,9 @@ class Guard:
     def poll(self, timeout: float | None) -> Any:
         """Poll; raises where the leases turn out to be lost."""
         due = [(loop.pipe, READ) for loop in self.loops if loop.due]
-        found = self._poller.poll(0 if due else timeout)
+        found = self._poller.poll(0 if due or any(loop.soon for loop in self.loops) else timeout)
         for loop in self.loops:
-            loop.due = False
+            loop.due = loop.soon = False
             loop.guard()
         return [*(found or ()), *due] if due else found
 
@@ -67,6 +67,10 @@ class Loop:
         """When the loop is to be woken for a take that was put off."""
         self.due = False
         """Whether there is something to hand out, though no descriptor can be read: the next poll is to say so."""
+        self.soon = False
+        """Whether the next poll is not to wait: the pass after it has something to do."""
+        self._handed_out = False
+        """Whether there were messages in this pass."""
         if not isinstance(hub.poller, Guard):
             hub.poller = Guard(hub.poller)
         self._poller = hub.poller
@@ -102,7 +106,9 @@ class Loop:
             return
         session.cork()
         read, self._read = self._read, False
-        session.pump.run(read=read)
+        # Tasks for pool processes are written after the next poll. Whatever else can wait for that comes then.
+        self.soon, self._handed_out = self._handed_out and self._hub.consolidate_callback is not None, False
+        session.pump.run(read=read, block=not self.soon)
         session.check()
         session.chores()
         session.relay.run()
@@ -142,15 +148,16 @@ class Loop:
     def _readable(self, fd: int) -> None:
         session, hub = self._session, self._hub
         session.read(fd)
-        session.pump.run(read=False)
-        session.relay.run()
+        session.check()
         until = clock.now() + PASS
         try:
             for _ in range(PER_PASS):
-                if hub._ready or not session.deliveries.deliver_one() or clock.now() > until:
+                if hub._ready or not session.deliveries.deliver_one():
+                    break
+                self._handed_out = True
+                if clock.now() > until:
                     break
         except BaseException:
             session.deliveries.flush()  # what callbacks before this one acknowledged: no pass may follow
-            raise
-        finally:
             session.push()
+            raise
