@@ -209,16 +209,17 @@ _new: Callable[[type[ServiceEvent]], ServiceEvent] = object.__new__
 Plain = re.Match[bytes]
 
 _PLAIN = re.compile(
-    rb'\{"request_uuid":(0|[1-9]\d{0,37}|[12]\d{38}),'
-    rb'"timeout":([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}),'
-    rb'"action":"([ !#-\[\]-~]*)","payload":(?:null|"([ !#-\[\]-~]*)")\}'
+    rb'\{"request_uuid":(0|[1-9]\d{0,37}|[12]\d{38}|3[0-3]\d{37}),'
+    rb'"timeout":([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]),'
+    rb'"action":"([ !#-\[\]-~]*)","payload":(?:null|"([ !#-\[\]-~]*(?:\\"[ !#-\[\]-~]*)*)")\}'
 ).fullmatch
 
 
 def plainly_an_event(data: bytes) -> Plain | None:
     """What is found where the bytes are for certain an event, told in a third of the time of `ServiceEvent.from_json`.
 
-    It is for nearly all events in ASCII without escapes, as every writer writes them; None says nothing.
+    It is for nearly all events in ASCII as every writer writes them, with no escape but that of quotes in the payload, which
+    JSON has; None says nothing.
     """
     return _PLAIN(data)
 
@@ -230,7 +231,7 @@ def from_plain(found: Plain) -> ServiceEvent:
     _set_id(event, int(number))
     _set_timeout(event, int(timeout))
     _set_action(event, action.decode())
-    _set_payload(event, None if payload is None else payload.decode())
+    _set_payload(event, None if payload is None else payload.replace(b'\\"', b'"').decode())
     _set_known_as(event, None)
     return event
 

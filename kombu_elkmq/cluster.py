@@ -99,6 +99,11 @@ class ClusterSession(Session):
 
     # -- rooms
 
+    @property
+    def unsent(self) -> bool:
+        """There may always be something in one of the rooms."""
+        return True
+
     def wires_of(self, queue: str) -> Room:
         """The connections over which a queue is consumed."""
         room = self.rooms.get(queue)

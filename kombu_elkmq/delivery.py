@@ -141,6 +141,11 @@ class Deliveries:
 
     # -- back
 
+    @property
+    def untold(self) -> bool:
+        """Whether there are acknowledgements to send."""
+        return bool(self._dirty)
+
     def settle(self, reader: Reader, delivered: Delivered) -> None:
         """Acknowledge: at once, or with the others of this pass of the event loop."""
         reader.settle(delivered)

@@ -36,6 +36,8 @@ TASK_HEADERS: Final[dict[str, tuple[str, Any]]] = {
     "stamped_headers": ("h", None),
     "stamps": ("S", {}),
 }
+_BY_LETTER: Final = {letter: name for name, (letter, _) in TASK_HEADERS.items()}
+_DEFAULTS: Final = {name: default for name, (_, default) in TASK_HEADERS.items()}
 _ABSENT: Final = "-"
 _ID: Final = "I"
 
@@ -86,14 +88,15 @@ def expand_task_headers(headers: dict[str, Any], extra: Mapping[str, Any], task:
     task_id = compact.get(_ID)
     if task_id is None:
         task_id = uuid_text(number)
+    headers.update(_DEFAULTS)
     headers["task"] = task
-    headers["id"] = task_id
-    absent = compact.get(_ABSENT, ())
-    for name, (letter, default) in TASK_HEADERS.items():
-        if letter in compact:
-            headers[name] = compact[letter]
-        elif name not in absent:
-            headers[name] = task_id if default is _SAME_AS_ID else _fresh(default)
+    headers["id"] = headers["root_id"] = task_id
+    headers["timelimit"], headers["stamps"] = [None, None], {}
+    for name in compact.get(_ABSENT, ()):
+        headers.pop(name, None)
+    for letter, value in compact.items():
+        if letter in _BY_LETTER:
+            headers[_BY_LETTER[letter]] = value
     if "E" in compact:
         headers[ETA_WAITED] = compact["E"]
 
@@ -111,10 +114,3 @@ def uuid_text(number: int) -> str:
     """The hyphenated lower-case form."""
     digits = f"{number:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def _fresh(default: Any) -> Any:
-    """The default, not shared with another message where it can be changed."""
-    if type(default) is list:
-        return [None, None]
-    return {} if type(default) is dict else default

@@ -144,6 +144,11 @@ class Link(Channel):
         super().flush()
 
     @property
+    def unsent(self) -> bool:
+        """Whether something was submitted and not written yet."""
+        return bool(self._outbox)
+
+    @property
     def outstanding(self) -> int:
         """Calls that were submitted and have no outcome yet."""
         return super().outstanding + len(self._outbox)

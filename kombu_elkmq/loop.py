@@ -105,6 +105,15 @@ class Loop:
             self.leave()
             return
         session.cork()
+        if not (
+            session.stirred
+            or session.unsent
+            or session.deliveries.untold
+            or self._read
+            or clock.now() >= session.sweep_at
+        ):
+            return  # most passes are about results of pool processes
+        session.stirred = False
         read, self._read = self._read, False
         # Tasks for pool processes are written after the next poll. Whatever else can wait for that comes then.
         self.soon, self._handed_out = self._handed_out and self._hub.consolidate_callback is not None, False
@@ -117,6 +126,7 @@ class Loop:
         self._watch()
         if session.deliveries.deliverable():
             self.due = session.pipe in self._watched
+        session.stirred = session.stirred or self.soon
 
     def _look(self) -> None:
         """Once a second: connections that say nothing may be broken, and answers that nobody waits for may be there."""
@@ -131,6 +141,7 @@ class Loop:
     def _wake_up(self) -> None:
         """A pass of the loop is all that is wanted."""
         self._alarm = math.inf
+        self._session.stirred = True
 
     def _watch(self) -> None:
         """Keep the loop's readers in step with the connections, which are replaced when they break."""
@@ -147,6 +158,7 @@ class Loop:
 
     def _readable(self, fd: int) -> None:
         session, hub = self._session, self._hub
+        session.stirred = True
         session.read(fd)
         session.check()
         until = clock.now() + PASS

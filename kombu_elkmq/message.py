@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from kombu.compression import decompress
+from kombu.serialization import registry
 from kombu.transport import base
+from kombu.utils import json as kombu_json
 
 from elkmq._core import clock
 from elkmq._core.entry import Entry, number
@@ -16,6 +19,9 @@ from kombu_elkmq import codec, events
 
 if TYPE_CHECKING:
     from kombu_elkmq.reader import Reader
+
+
+_JSON = "application/json"
 
 
 class Message(base.Message):
@@ -46,6 +52,20 @@ class Message(base.Message):
             except Exception:  # noqa: BLE001 - Kombu reports it to the consumer's decode error handler
                 self.errors.append(sys.exc_info())
         self.body = body
+
+    def _decode(self) -> Any:
+        # Celery decodes every message twice, here only to see of which protocol it is. Of JSON in which Kombu's hook would find
+        # nothing to do (a key can be spelled with \\u too), and decoded by Kombu's own function, the result is the same.
+        body, accept = self.body, self.accept
+        if (
+            self.content_type == _JSON and accept is not None and _JSON in accept and type(body) is bytes
+            and b"__type__" not in body and b"\\u" not in body and registry._decoders.get(_JSON) is kombu_json.loads
+        ):  # fmt: skip
+            try:
+                return json.loads(body.decode())
+            except (ValueError, RecursionError):
+                pass  # Kombu says it in its own way
+        return super()._decode()  # type: ignore[no-untyped-call]
 
 
 def message_of(reader: Reader, entry: Entry, channel: Any, tag: int, consumer: str | None) -> Message:

@@ -43,6 +43,8 @@ class Wires:
         self.corked_by: int | None = None
         self.awaited = 0
         """Answers that are wanted as soon as they are there."""
+        self.stirred = True
+        """Whether something came that an event loop's next pass has to see to."""
 
     slot_key: bytes | None = None
     """On a Cluster, a key of the queue that the consuming connections are for."""
@@ -82,6 +84,7 @@ class Wires:
 
             def told(outcome: Any) -> None:
                 self.awaited -= 1
+                self.stirred = True
                 (done or ignore)(outcome)
 
         link = self.consuming()
@@ -114,6 +117,11 @@ class Wires:
         """Send what was gathered."""
         if self.taker is not None and not self._mending():
             self.taker.push()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether there may be something to push."""
+        return self.taker is not None and self.taker.unsent
 
     def consuming(self) -> Link:
         """The connection for takes and acknowledgements."""

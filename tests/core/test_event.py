@@ -16,7 +16,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from elkmq.errors import EventQueueError, InvalidEvent, JSONParseError
-from elkmq.event import MAX_EVENT_BYTES, ServiceEvent, TimestampedEvent
+from elkmq.event import MAX_EVENT_BYTES, ServiceEvent, TimestampedEvent, from_plain, plainly_an_event
 
 RECORDINGS = Path(__file__).parent.parent / "interop" / "recordings"
 
@@ -76,6 +76,15 @@ def test_reads_what_the_original_reads_and_refuses_what_it_refuses(row):
 @given(events)
 @example(ServiceEvent(1, "\u2028\x7f\0", "\U0010ffff"))
 def test_reading_gives_back_what_was_written(event):
+    assert ServiceEvent.from_json(event.to_json()) == event
+
+
+@pytest.mark.parametrize("payload", ['{"a": "b"}', '""', '"', "", None])
+@pytest.mark.parametrize("number", [0, 2**127, 2**128 - 1])
+def test_an_event_with_json_for_its_payload_is_read_in_the_short_way_too(payload, number):
+    event = ServiceEvent(65535, "shop.add", payload, uuid=uuid.UUID(int=number))
+    found = plainly_an_event(event.to_json())
+    assert (found is None and number > 34 * 10**37) or from_plain(found) == event
     assert ServiceEvent.from_json(event.to_json()) == event
 
 

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.exceptions import ContentDisallowed, DecodeError
+from kombu.serialization import loads, registry
+from kombu.utils import json as kombu_json
 from redis import Redis
 
 from elkmq.event import ServiceEvent
 from kombu_elkmq.codec import Decoded, Entry, Outgoing, decode, encode
 from kombu_elkmq.headers import ETA_WAITED, TASK_HEADERS
+from kombu_elkmq.message import Message
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -171,3 +175,57 @@ def test_a_queued_message_with_100_bytes_of_body_takes_at_most_300_bytes(fast_ur
     finally:
         redis.delete(name)
         redis.close()
+
+
+def message(
+    body: bytes, accept: tuple[str, ...] = ("application/json",), content_type: str = "application/json"
+) -> Message:
+    """As a consumer gets it that accepts these."""
+    made = Message(
+        body=body, channel=None, delivery_tag=1, content_type=content_type, content_encoding="utf-8", delivery_info={}, headers={},
+        properties={},
+    )  # fmt: skip
+    made.accept = set(accept)
+    return made
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.datetimes() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("__type__"), inner),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_a_payload_is_what_kombu_reads(value: Any) -> None:
+    body = kombu_json.dumps(value).encode()
+    try:
+        expected = loads(body, "application/json", "utf-8")
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            _ = message(body).payload
+    else:
+        assert message(body).payload == expected
+
+
+@pytest.mark.parametrize("key", ["__type__", "\\u005f_type__"])
+def test_a_payload_with_types_of_kombu_is_read_by_kombu(key: str) -> None:
+    body = f'[{{"{key}": "decimal", "__value__": "1.5"}}]'.encode()
+    assert message(body).payload == [Decimal("1.5")]
+
+
+def test_a_payload_that_is_no_json_or_not_accepted_is_refused_as_by_kombu() -> None:
+    for body in (b"[1", b"\xff", b"[" * 100_000):
+        with pytest.raises(DecodeError):
+            _ = message(body).payload
+    with pytest.raises(ContentDisallowed):
+        _ = message(b"[1]", accept=("application/x-yaml",)).payload
+
+
+def test_a_json_serializer_of_the_application_is_used() -> None:
+    before = registry._decoders["application/json"]
+    registry._decoders["application/json"] = lambda data: ["mine", data]
+    try:
+        assert message(b"[1]").payload == ["mine", b"[1]"]
+    finally:
+        registry._decoders["application/json"] = before

@@ -30,27 +30,27 @@ def test_expiration_and_message_ttl(connection: Connection, name: str) -> None:
     producer = connection.Producer()
     producer.publish("short", routing_key=long_lived.name, expiration=0.001)
     producer.publish("long", routing_key=long_lived.name, expiration=60)
+    client = connection.default_channel.session
+    eventually(lambda: _age(client, long_lived.name) > 1, why="the clock to pass", ignoring=())
     message = long_lived.get()
     assert message is not None
     assert message.payload == "long"
     message.ack()
     declared(connection, queue_of(name, message_ttl=0.2))
     producer.publish("late", routing_key=name)
-    client = connection.default_channel.session
-    eventually(lambda: _expired(client, name) >= 1, why="the clock to pass", ignoring=())
+    eventually(lambda: _age(client, name) > 200, why="the clock to pass", ignoring=())
     inbox = Inbox(connection, queue_of(name, message_ttl=0.2))
     assert inbox.nothing_comes(0.5)
 
 
-def _expired(session: Any, name: str) -> int:
-    """Milliseconds by which the queue's first entry is older than its time to live."""
+def _age(session: Any, name: str) -> int:
+    """Milliseconds since the first entry of a queue came; very old where there is none any more."""
     import redis
 
-    options = session.endpoint.url
-    client = redis.Redis(*options.addresses[0])
+    client = redis.Redis(*session.endpoint.url.addresses[0])
     first = client.xrange(f"{name}(event_stream)", count=1)
     seconds, micros = client.time()
-    return 1 if not first else int(seconds * 1000 + micros // 1000 - int(first[0][0].partition(b"-")[0]) - 200)
+    return int(seconds * 1000 + micros // 1000 - int(first[0][0].partition(b"-")[0])) if first else 1_000_000
 
 
 def test_rejected_to_the_dead_letter_exchange(connection: Connection, name: str) -> None:
