@@ -84,6 +84,7 @@ class BlockingRead:
         if self._waiting is not None:
             if self._in_vain(self._waiting):
                 self.end()
+                self.put_off = self._end_again_at
             return
         if any(reader.taking for reader in self._session.readers.values()):
             return
@@ -98,7 +99,9 @@ class BlockingRead:
         for reader in wanted:
             reader.block()
         self._pairs = _fits_pairs(wanted)
-        self._session.waiter.submit(self._call([(r, () if only else r.lanes) for r, only in wanted.items()]), self._ended)
+        self._session.waiter.submit(
+            self._call([(r, () if only else r.lanes) for r, only in wanted.items()]), self._ended
+        )
 
     def _call(self, lanes: list[tuple[Reader, tuple[bytes, ...]]]) -> Call[Any]:
         last = self._last
