@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from elkmq._core.call import Call, slot_key
 from elkmq._core.entry import Outgoing as Event
-from elkmq._core.routing import CHANGED, ClusterRouting, Swept
+from elkmq._core.routing import ClusterRouting, Swept
 from elkmq._core.sending import ignore, raise_first
 from elkmq._core.verbs import Verbs, beat
 from elkmq.errors import EventQueueError
@@ -209,12 +209,12 @@ class ClusterSession(Session):
         versions: Sequence[tuple[str, str]],
         events: Sequence[tuple[int, Event]],
         window: int | None = None,
-    ) -> list[bytes] | str:
+    ) -> list[bytes] | None:
         """Publish: see to the versions, then give each queue its copies. Where one fails others may have theirs."""
         if versions:
             looks = self._run_all([self.routing.exchange_version(name) for name, _ in versions])
             if looks != [version for _, version in versions]:
-                return CHANGED
+                return None
         of_queue: dict[int, list[int]] = {}
         for position, (index, _) in enumerate(events):
             of_queue.setdefault(index, []).append(position)

@@ -11,11 +11,10 @@ import hashlib
 import itertools
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core.entry import Outgoing as Event
-from elkmq._core.routing import CHANGED
 from elkmq.errors import EventQueueError, ServerConnectionError, ServerError
 from kombu_elkmq import codec
 from kombu_elkmq.declarations import MOST
@@ -65,7 +64,8 @@ class Publisher:
                 if isinstance(error, ServerConnectionError) or (session.endpoint.cluster and len(queues) > 1):
                     self._remember(messages, ids)
                 raise
-            if receipts != CHANGED:
+            if receipts is not None:
+                self._send_on([(queues[index], receipt) for (index, _), receipt in zip(events, receipts, strict=True)])
                 if _uncertain:
                     for unique in ids:
                         _forget(unique)
@@ -89,7 +89,18 @@ class Publisher:
         except ServerConnectionError:
             self._remember([(message, "", queue, False)], [unique])
             raise
+        if receipts[0].startswith(b"!"):
+            self._send_on([(queue, receipts[0])])
         return receipts[0] != b"~"
+
+    def _send_on(self, receipts: Iterable[tuple[str, bytes]]) -> None:
+        """Have what was pushed out of full queues at their dead letter exchanges before the caller goes on, as RabbitMQ has."""
+        session = self._session
+        full = [queue for queue, receipt in receipts if receipt.startswith(b"!")]
+        for queue in full:
+            session.relay.look_at(queue, session.verbs(queue))
+        if full and not session.attended:
+            session.relay.finish()
 
     def _routed(
         self, messages: list[tuple[codec.Outgoing, str, str, bool]], ids: list[str]

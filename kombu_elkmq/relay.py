@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from elkmq._core.entry import Entry, number
 from elkmq._core.entry import Outgoing as Event
-from elkmq._core.routing import CHANGED
 from elkmq._core.verbs import Verbs
 from elkmq.errors import EventQueueError
 from elkmq.event import ServiceEvent
@@ -132,6 +131,10 @@ class Relay:
             if not queues:
                 return
             events = [(index, event_for(queue)) for index, queue in enumerate(queues)]
-            if session.spread(queues, versions, events) != CHANGED:
+            receipts = session.spread(queues, versions, events)
+            if receipts is not None:
+                for queue, receipt in zip(queues, receipts, strict=True):
+                    if receipt.startswith(b"!"):
+                        self.look_at(queue, session.verbs(queue))
                 return
             session.routes.forget(exchange)

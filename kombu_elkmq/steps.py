@@ -22,8 +22,8 @@ class Steps(Wires):
         versions: Sequence[tuple[str, str]],
         events: Sequence[tuple[int, Event]],
         window: int | None = None,
-    ) -> list[bytes] | str:
-        """Publish (index of the queue, event) if every exchange still has its version; else `CHANGED`.
+    ) -> list[bytes] | None:
+        """Publish (index of the queue, event) if every exchange still has its version; else return None.
 
         :param window: ms for which a repetition adds nothing; None: `WINDOW`
         :raises EventQueueError: nothing was published, or it is not known whether it was

@@ -185,7 +185,10 @@ def tended(raw: Sequence[Any]) -> Tended:
 
 def receipts(raw: Sequence[bytes]) -> list[Receipt]:
     """Read the ids that enqueue.lua answers."""
-    return [_receipt(r[1:], served=True) if r[:1] == b"+" else _receipt(r) for r in raw]
+    found = [_receipt(r[1:], served=True) if r[:1] == b"+" else _receipt(r) for r in raw]
+    if found and raw[0][:1] == b"!":  # dead letters wait for whoever relays them
+        found[0] = _receipt(raw[0][1:])
+    return found
 
 
 def _receipt(raw: bytes, *, served: bool = False) -> Receipt:

@@ -13,9 +13,6 @@ from elkmq._core.call import Arg, Call, Prepared, command
 from elkmq._core.entry import Outgoing
 from elkmq.keys import QueueKeys, SharedKeys
 
-CHANGED = "changed"
-"""Answer of `Routing.publish` where a version is another than was expected."""
-
 TOMBSTONE = 3_600_000
 """Milliseconds for which a deleted queue of a reader that went takes nothing that is sent straight to its name."""
 
@@ -59,7 +56,7 @@ class Routing:
         """The keys of a queue."""
         return QueueKeys(name, self.prefix, self.cluster)
 
-    def enqueue(self, queue: str, events: Iterable[Outgoing], *, window: int | None = None) -> Call[list[bytes] | str]:
+    def enqueue(self, queue: str, events: Iterable[Outgoing], *, window: int | None = None) -> Call[list[bytes]]:
         """Accept events for one queue, named by its routing key."""
         args: list[Arg] = [self._window if window is None else window]
         for event in events:
@@ -73,8 +70,8 @@ class Routing:
         events: Iterable[tuple[int, Outgoing]],
         *,
         window: int | None = None,
-    ) -> Call[list[bytes] | str]:
-        """Accept events (index of the queue, event) if every exchange of ``route`` still has the version given."""
+    ) -> Call[list[bytes] | None]:
+        """Accept events (index of the queue, event) if every exchange of ``route`` still has the version given; else None."""
         args: list[Arg] = [self._window if window is None else window, len(queues), *(version for _, version in route)]
         for index, event in events:
             args.append(index + 1)
@@ -230,8 +227,8 @@ def binding_text(destination: str, key: str, to_exchange: bool, arguments: Mappi
     return json.dumps([destination, key, int(to_exchange), arguments or None], sort_keys=True, separators=(",", ":"))
 
 
-def _ids(raw: Any) -> list[bytes] | str:
-    return CHANGED if raw == b"changed" else list(raw)
+def _ids(raw: Any) -> list[bytes] | None:
+    return None if raw == b"changed" else list(raw)
 
 
 def _text(raw: bytes) -> str:

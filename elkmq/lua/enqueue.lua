@@ -6,6 +6,7 @@
 -- Returns for each event its id, with '=' before it where it had been accepted before. A request is asked anew once its
 -- time is over, and joins itself (no '=') where the same client asks again before.
 -- '+' before that where the queue serves consumers of elk-mq 0.1: no consumer of ours may be there to do the chores.
+-- '!' before the first where it made room on a queue whose dead letters go to an exchange: they wait in the outbox to be sent on.
 -- '~' for each where the queue was deleted a while ago and takes nothing (queue_delete.lua).
 -- Errors: ELKMQ_QUEUE_FULL, ELKMQ_FORMAT, ELKMQ_WRONG_KEY, ELKMQ_TOO_MANY_FIELDS.
 -- Cost of a plain event: MGET, XADD, SET.

@@ -12,7 +12,7 @@ from kombu import Connection, Exchange, Queue
 
 from elkmq._core.call import command
 from elkmq.errors import QueueFull
-from tests.kombu.conftest import Inbox
+from tests.kombu.conftest import Inbox, needs_batches
 from tests.kombu.test_transport import declared, queue_of
 from tests.servers import Server
 from tests.waiting import eventually
@@ -119,6 +119,34 @@ def test_max_length(connection: Connection, name: str) -> None:
     with pytest.raises(QueueFull):
         connection.Producer().publish(2, routing_key=full.name)
     assert full.queue_declare(passive=True).message_count == 1
+
+
+@pytest.mark.parametrize("by", ["queue", "exchange", pytest.param("batch", marks=needs_batches)])
+def test_what_a_publish_pushes_out_is_at_its_exchange_when_it_returns(
+    connection: Connection, fast_server: Server, name: str, by: str
+) -> None:
+    """Though nobody consumes any of the queues, the second of which is full as well."""
+    queue, dead = with_dead_letters(name, **{"x-max-length": 2})
+    topic, last = Exchange(f"{name}-ex", type="topic"), Exchange(f"{name}-last", type="fanout")
+    dead.queue_arguments = {"x-max-length": 1, "x-dead-letter-exchange": last.name}
+    for each in (
+        Queue(name, topic, routing_key="#", queue_arguments=queue.queue_arguments),
+        dead,
+        Queue(f"{name}-last", last),
+    ):
+        declared(connection, each)
+    connection.connection.sweep_at = connection.connection.unused_at = math.inf  # it is not found by looking around
+    channel, producer = connection.default_channel, connection.Producer()
+    batch = channel.create_publish_batch()
+    for n in range(5):
+        if by == "batch":
+            batch.publish(channel.prepare_message(str(n)), "", name)
+        else:
+            producer.publish(n, **({"routing_key": name} if by == "queue" else {"exchange": topic, "routing_key": "x"}))
+        if by == "batch" and n == 4:
+            batch.flush()
+    lengths = [fast_server.client().xlen(f"{each}(event_stream)") for each in (name, dead.name, f"{name}-last")]
+    assert lengths == [2, 1, 2]
 
 
 def test_a_limit_in_bytes_is_refused(connection: Connection, name: str) -> None:

@@ -103,9 +103,10 @@ local function accept(settings, window, event)
   return id, settings
 end
 
--- Makes room by dropping what is oldest, from the lane that is read last to the one that is read first.
+-- Makes room by dropping what is oldest, from the lane that is read last to the one that is read first. Returns whether something
+-- stands in the outbox for it.
 local function drop_oldest(settings)
-  local over = ready(settings) - settings.max_length
+  local over, relay = ready(settings) - settings.max_length, false
   local lanes, now = lanes_of(settings), server_time()
   for k = #lanes, 1, -1 do
     while over > 0 do
@@ -123,7 +124,10 @@ local function drop_oldest(settings)
       if settings.dead_letter_exchange then
         for _, entry in ipairs(entries) do
           local t = as_table(entry[2])
-          if not is_response(t, lanes[k]) then bury(settings, lanes[k], entry[1], t, 'maxlen', nil, now) end
+          if not is_response(t, lanes[k]) then
+            bury(settings, lanes[k], entry[1], t, 'maxlen', nil, now)
+            relay = true
+          end
         end
       else
         count('dropped', #ids)
@@ -132,6 +136,7 @@ local function drop_oldest(settings)
       if #entries < asked then break end
     end
   end
+  return relay
 end
 
 -- Takes in the events that were not accepted before. Returns their ids in the order of `events` as enqueue.lua says.
@@ -162,7 +167,9 @@ local function accept_all(settings, window, events)
       if event.unique ~= '' then known[event.unique] = id end
     end
   end
-  if accepted > 0 and settings and settings.max_length and settings.overflow == 'drop_oldest' then drop_oldest(settings) end
+  if accepted > 0 and settings and settings.max_length and settings.overflow == 'drop_oldest' and drop_oldest(settings) then
+    ids[1] = '!' .. ids[1]
+  end
   return ids
 end
 
