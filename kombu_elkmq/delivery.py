@@ -35,6 +35,9 @@ log = logging.getLogger("kombu_elkmq")
 PER_SETTLE = 500
 """Bounds how long one script runs."""
 
+SPENT = 100
+"""Messages that nobody acknowledges, and that live for seconds only, that may wait for a common acknowledgement."""
+
 
 @dataclass(slots=True)
 class Held:
@@ -55,6 +58,10 @@ class Deliveries:
         self._dirty: deque[Reader] = deque()
         """Those with acknowledgements that were not sent."""
         self._lock = threading.Lock()
+        self._spent: dict[Reader, list[Delivered]] = {}
+        """Handed to consumers that acknowledge nothing, to be acknowledged together: see `_spend`."""
+        self._spent_until = 0.0
+        """When that is to be."""
         self._dying: Counter[Reader] = Counter()
         """How many of each may be on their way to a dead letter exchange: the server did not say yet."""
 
@@ -125,7 +132,7 @@ class Deliveries:
             self.unreadable(reader, entry, error)
             return
         if subscription.no_ack:
-            self.settle(reader, delivered)
+            self._spend(reader, delivered)
         else:
             channel.unacked[tag] = Held(reader, delivered, weakref.ref(message))
             if b"failed" in entry.fields:
@@ -156,9 +163,38 @@ class Deliveries:
         if self._session.corked_by != threading.get_ident():
             self.flush()
 
-    def flush(self) -> None:
-        """Send the acknowledgements that were collected."""
+    def _spend(self, reader: Reader, delivered: Delivered) -> None:
+        """Acknowledge for a consumer that does not. Where messages live for seconds, as Celery's events do, that can wait for more
+        of them: should this process die before, their time is over before its lease is, and nobody is handed them again.
+        """
+        if not reader.brief:
+            self.settle(reader, delivered)
+            return
+        reader.settle(delivered)
+        with self._lock:
+            if not self._spent:
+                self._spent_until = clock.now() + reader.lease / 3
+            together = self._spent.setdefault(reader, [])
+            together.append(delivered)
+            if len(together) >= SPENT:
+                self._spent_until = 0.0  # the next pass sends them
+
+    def _settle_spent(self) -> None:
+        with self._lock:
+            for reader, together in self._spent.items():
+                if not reader.settled:
+                    self._dirty.append(reader)
+                reader.settled += together
+            self._spent.clear()
+
+    def flush(self, *, everything: bool = False) -> None:
+        """Send the acknowledgements that were collected.
+
+        :param everything: also those that may wait for others
+        """
         session = self._session
+        if self._spent and (everything or clock.now() >= self._spent_until):
+            self._settle_spent()
         if session.pump.acks_wait:
             return
         while self._dirty:

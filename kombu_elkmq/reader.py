@@ -71,6 +71,8 @@ class Reader:
         self.ttl: int | None = None
         self.relays = False
         """Its dead letters go on to an exchange."""
+        self.brief = False
+        """Its messages are over before a lease is that was confirmed when they were handed out, and leave no trace then."""
         self.auto_delete = False
         self.alone = False
         """Its consumer is exclusive."""
@@ -125,6 +127,11 @@ class Reader:
         self.plain = self.plain and not found
         self.ttl = number(found.get("ttl", "").encode(), 0) or None
         self.relays = "dead_letter_exchange" in found
+        self.brief = (
+            self.ttl is not None
+            and self.ttl < self.lease * 1000 / 3
+            and not any(name in found for name in ("dead_letter_exchange", "dead_letter_expired"))
+        )
         self.auto_delete = "auto_delete" in found
 
     def taken(self, reply: Taken, asked: int) -> None:

@@ -347,6 +347,7 @@ class Session(Steps, Upkeep):
     def release(self, reader: Reader) -> None:
         """Hand back what a reader holds and unregister it."""
         self.pump.let_go(reader)
+        self.deliveries.flush(everything=True)
         self._heart(reader).remove(reader)
         reader.registered = False
         self.readers.pop(reader.queue, None)
