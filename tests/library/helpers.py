@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import redis
+
 from elkmq import EmptyQueue, ServiceEvent
 from elkmq._core.verbs import Verbs
 from elkmq._endpoint import Endpoint
@@ -47,6 +49,22 @@ async def until(queue: Any, timeout: float = 10.0, **expected: Any) -> None:
         return True
 
     await eventually_async(holds, timeout, f"statistics of {expected}")
+
+
+async def clock_passes(url: str, milliseconds: int) -> None:
+    """Wait until the server's clock, which is the one that counts, has gone on by so much."""
+
+    def now() -> float:
+        seconds, microseconds = client.time()
+        return float(seconds * 1000 + microseconds / 1000)
+
+    with redis.Redis.from_url(url) as client:
+        then = now() + milliseconds
+
+        async def there() -> bool:
+            return now() > then
+
+        await eventually_async(there, why=f"the server's clock to go on by {milliseconds} ms")
 
 
 BEFORE_ANOTHER_LOOK = 8.0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from elkmq import EmptyQueue, InvalidOption, Options, QueueSettings
-from tests.library.helpers import drain, event, fill, until
+from tests.library.helpers import clock_passes, drain, event, fill, until
 
 
 async def test_settings_are_kept_at_the_server(library, server_url, name):
@@ -110,7 +109,7 @@ async def test_the_log_can_be_read_again_by_id_and_by_time(library, fast_url, na
         for _ in range(3):
             await fill(queue, 1)
             await (await queue.receive()).ack()
-            await asyncio.sleep(0.002)  # each in a millisecond of its own
+            await clock_passes(fast_url, 1)  # each in a millisecond of its own
         entries = [entry async for entry in queue.log()]
         first, middle, last = entries
 
@@ -142,7 +141,7 @@ async def test_what_is_older_than_the_retention_goes(library, fast_url, name):
         await queue.configure(retention=0.05)
         await fill(queue, 2)
         await (await queue.receive()).ack()
-        await asyncio.sleep(0.06)
+        await clock_passes(fast_url, 50)
         await (await queue.receive()).ack()
         assert [entry.event.payload async for entry in queue.log()] == ["1"]
 

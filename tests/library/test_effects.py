@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from elkmq import EffectBusy, InvalidOption, JSONDumpError, LeaseLost
+from tests.library.helpers import clock_passes
 
 
 async def test_what_was_done_once_is_not_done_again_and_its_result_is_there(library, server_url, name):
@@ -45,7 +44,7 @@ async def test_a_claim_that_ran_out_is_somebody_elses(library, fast_url, name):
         queue = lib.queue(name, fast_url)
         slow = queue.once("key", hold=0.05)
         assert await slow.claim()
-        await asyncio.sleep(0.06)
+        await clock_passes(fast_url, 50)
         async with queue.once("key") as effect:
             assert not effect.done
             slow.result = 1
@@ -62,7 +61,7 @@ async def test_a_result_is_forgotten_after_its_time(library, fast_url, name):
         queue = lib.queue(name, fast_url)
         async with queue.once("key", keep=0.05):
             pass
-        await asyncio.sleep(0.07)
+        await clock_passes(fast_url, 50)
         assert await queue.once("key").claim()
 
 

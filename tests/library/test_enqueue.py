@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from elkmq import EmptyQueue, InvalidEvent, InvalidOption, Options, QueueFull, Send, ServiceEvent
-from tests.library.helpers import drain, event, fill, until
+from tests.library.helpers import clock_passes, drain, event, fill, until
 
 
 async def test_the_same_event_again_adds_nothing_and_gets_the_first_answer(library, server_url, name):
@@ -125,7 +125,7 @@ async def test_an_event_whose_time_is_over_is_not_handed_out_and_is_counted(libr
         queue = lib.queue(name, server_url)
         await queue.enqueue(event(payload="short"), ttl=0.05)
         await queue.enqueue(event(payload="long"), ttl=60)
-        await asyncio.sleep(0.06)  # server time has to pass, and nothing announces that
+        await clock_passes(server_url, 50)
         delivery = await queue.receive()
         assert delivery.event.payload == "long"
         assert 50 < delivery.remaining <= 60
@@ -142,7 +142,7 @@ async def test_an_event_that_expires_in_a_consumers_buffer_is_not_handed_out(lib
             held = await consumer.get(5)  # all are taken with it; dropped, it would go back
             assert held.event.payload == "1"
             assert (await queue.stats()).in_flight == 3
-            await asyncio.sleep(0.25)
+            await clock_passes(fast_url, 250)  # the consumer knows it from the last reply, which took its time
             assert (await consumer.get(5)).event.payload == "3"
         assert (await queue.stats()).expired == 1
 
@@ -152,7 +152,7 @@ async def test_the_queues_ttl_holds_for_all_events(library, fast_url, name):
         queue = lib.queue(name, fast_url)
         await queue.configure(ttl=0.05, dead_letter_expired=True)
         await queue.enqueue(event(), ttl=60)
-        await asyncio.sleep(0.06)
+        await clock_passes(fast_url, 50)
         with pytest.raises(EmptyQueue):
             await queue.receive()
         [dead] = await queue.dead.list()

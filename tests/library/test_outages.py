@@ -161,7 +161,7 @@ async def test_connections_cut_all_the_time(library, fast_url, make_proxy, name)
 
         async def cut():
             while True:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # the pace of the fault: nothing waits for it
                 await asyncio.to_thread(proxy.cut)
 
         cutting = asyncio.ensure_future(cut())
