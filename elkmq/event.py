@@ -224,17 +224,33 @@ def plainly_an_event(data: bytes) -> Plain | None:
     return _PLAIN(data)
 
 
-def from_plain(found: Plain) -> ServiceEvent:
-    """The event that `plainly_an_event` found."""
+def from_plain(found: Plain, known: str | None = None) -> ServiceEvent:
+    """The event that `plainly_an_event` found; with '' for ``known`` as one that was in a queue (`put_back`)."""
     number, timeout, action, payload = found.groups()
     event = _new(ServiceEvent)
     _set_id(event, int(number))
     _set_timeout(event, int(timeout))
     _set_action(event, action.decode())
     _set_payload(event, None if payload is None else payload.replace(b'\\"', b'"').decode())
-    _set_known_as(event, None)
+    _set_known_as(event, known)
     return event
 
+
+def response_json(event: ServiceEvent, action: str, payload: str | None) -> bytes:
+    """What ``ServiceEvent.create_response(event, action, payload).to_json()`` gives, mostly at half its cost.
+
+    Raises: InvalidEvent.
+    """
+    if type(action) is str and action.isascii() and type(payload) is str and len(payload) < _SHORT and payload.isascii():
+        return (
+            f'{{"request_uuid":{event._id},"timeout":{event.timeout},"action":{encode_basestring(action)},'
+            f'"payload":{encode_basestring(payload)}}}'
+        ).encode()
+    return ServiceEvent.create_response(event, action, payload).to_json()
+
+
+_SHORT = 1024 * 1024
+"""Characters with which an event is in no danger of being too large, however they are written."""
 
 _NIL = UUID(int=0)
 _SPACE = " \t\n\r"
@@ -292,6 +308,11 @@ def _fields(found: object) -> tuple[Any, Any, Any, Any]:
         if key not in known:
             raise _not_an_event(f"field {key} is missing")
     return known["request_uuid"], known["timeout"], known["action"], known["payload"]
+
+
+def uuid_hex(event: ServiceEvent) -> str:
+    """What ``event.uuid.hex`` is, at half its cost."""
+    return f"{event._id:032x}"
 
 
 def uuid_text(event: ServiceEvent) -> str:

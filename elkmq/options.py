@@ -67,6 +67,8 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = LONGE
     Raises:
         InvalidOption: It is not a number or `timedelta`, is NaN or infinite, or is out of range.
     """
+    if (type(value) is float or type(value) is int) and least <= value <= most:  # NaN is not
+        return float(value)
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not _finite(number):
         _bad(name, f"is {shown(value)}, not a finite number of seconds or a timedelta")

@@ -108,7 +108,7 @@ class BlockingRead:
         if last is not None and last[0] == (lanes, self._pairs):
             return last[1]
         queues, block = [(reader.verbs, of_it) for reader, of_it in lanes], int(self._session.block * 1000)
-        call = encoded(wait_for_entries(queues, self._session.name, PAIR if self._pairs else 1, block, parse=list))
+        call = encoded(wait_for_entries(queues, self._session.name, PAIR if self._pairs else 1, block))
         self._last = (lanes, self._pairs), call
         return call
 

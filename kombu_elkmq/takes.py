@@ -114,7 +114,7 @@ class Takes:
             call = reader.verbs.take(session.name, n, token)
             session.post(call, functools.partial(self._taken, reader, n), gather=True)
         if plain:
-            read = wait_for_entries([(reader.verbs, reader.lanes) for reader in plain], session.name, n, 0, parse=list)
+            read = wait_for_entries([(reader.verbs, reader.lanes) for reader in plain], session.name, n, 0)
             session.post(read, functools.partial(self._was_read, plain, n), gather=True)
 
     def _taken(self, reader: Reader, n: int, outcome: Taken | Exception) -> None:

@@ -31,6 +31,8 @@ def home() -> object:
 
 async def outcome(value: Any) -> Any:
     """The value, or what it awaits: a handler may be a coroutine function or a plain one."""
+    if value is None or type(value) is str:
+        return value
     return await value if inspect.isawaitable(value) else value
 
 

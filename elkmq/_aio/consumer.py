@@ -23,7 +23,7 @@ from elkmq._aio.session import Session
 from elkmq._core import actions as core
 from elkmq._core.call import Call
 from elkmq._core.clock import now
-from elkmq._core.entry import Entry, unknown_format
+from elkmq._core.entry import OURS, Entry, unknown_format
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq.errors import EventQueueError, JSONParseError, LeaseLost, QueueClosed, ServerConnectionError
 from elkmq.event import ServiceEvent, plainly_an_event, put_back
@@ -32,6 +32,8 @@ from elkmq.options import Seconds, seconds, whole
 log = logging.getLogger("elkmq")
 
 T = TypeVar("T")
+
+WAITS = (core.Block, core.Signal, core.Full)
 
 
 class Consumer(Holder):
@@ -102,12 +104,14 @@ class Consumer(Holder):
             )  # starting a thread is nothing for a caller whom a signal may tear away
 
     async def _next(self, deadline: float | None) -> Delivery | None:
-        self._pick_up()
+        if self.state.handing is not None:
+            self._pick_up()
         first = deadline is not None and deadline > now()
         if deadline is not None and not first:
             self.state.asked_anew()
         while True:
-            self._refuse_to_work()
+            if self._closed or self.foreign:
+                self._refuse_to_work()
             if self._stopping:
                 return None
             at = now()
@@ -118,7 +122,7 @@ class Consumer(Holder):
                     return delivery
                 continue
             left = self._longest if deadline is None else min(self._longest, deadline - at)
-            waits = isinstance(action, core.Block | core.Signal | core.Full)
+            waits = isinstance(action, WAITS)
             if waits and left <= 0 and not first:
                 return None
             first = first and not waits
@@ -255,7 +259,7 @@ class Consumer(Holder):
         return delivery
 
     async def _sort_out(self, entry: Entry, key: Delivered) -> Delivery | None:
-        if newer := unknown_format(entry):
+        if entry.fields.get(b"v") != OURS and (newer := unknown_format(entry)):
             log.error(
                 "an entry of %s has format %s: it waits among the dead letters for a newer release",
                 self._session.describe(), newer,

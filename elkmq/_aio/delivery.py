@@ -12,8 +12,9 @@ from elkmq._core.call import Call
 from elkmq._core.entry import Completed, Entry, Outgoing, number
 from elkmq._core.outgoing import Send, batches, checked, each, outgoing, read_headers
 from elkmq._core.serving import as_text, told
+from elkmq._core.verbs import Delivered
 from elkmq.errors import DequeueError, EventQueueError, InvalidOption, LeaseLost
-from elkmq.event import Plain, ServiceEvent, from_plain, put_back, uuid_text
+from elkmq.event import Plain, ServiceEvent, from_plain, response_json, uuid_text
 from elkmq.keys import QueueKeys
 from elkmq.options import Seconds, check_name, flag, milliseconds, shown, text
 
@@ -46,7 +47,7 @@ class Delivery:
         """The event."""
         event = self._event
         if not isinstance(event, ServiceEvent):
-            event = self._event = put_back(from_plain(event))
+            event = self._event = from_plain(event, "")
         return event
 
     @property
@@ -132,7 +133,7 @@ class Delivery:
                 self._refuse()
             self._done()
         else:
-            await self._post(call)
+            await self._post(call, self._key)
 
     async def reject(self, error: str = "", *, reason: str = "rejected") -> None:
         """Give it up: into the dead letters, with the reason and the error's text. Raises: LeaseLost."""
@@ -168,15 +169,15 @@ class Delivery:
 
         Raises: LeaseLost, InvalidEvent.
         """
-        response = ServiceEvent.create_response(self.event, action, payload)
+        event, consumer = self.event, self._consumer
         if wait:
+            response = ServiceEvent.create_response(event, action, payload)
             return (await self.complete(response=response)).response == "sent"
+        json = response_json(event, action, payload)
         if not self._again("completed"):
-            event, keep = self.event, self._consumer.state.keep
+            key, keep = self._key, consumer.state.keep
             await self._post(
-                self._consumer.verbs.answer(
-                    self._name, self._key, response.to_json(), uuid_text(event), event.timeout, keep=keep
-                )
+                consumer.verbs.answer(self._name, key, json, uuid_text(event), event.timeout, keep=keep), key
             )
         return True
 
@@ -210,7 +211,7 @@ class Delivery:
         return reply
 
     @property
-    def _key(self) -> tuple[bytes, bytes]:
+    def _key(self) -> Delivered:
         return self._entry.lane, self._entry.id
 
     def _target(self, send: Send) -> tuple[QueueKeys | None, Outgoing]:
@@ -219,13 +220,13 @@ class Delivery:
             event = replace(event, fields=(*event.fields, "to", str(send.queue)))
         return keys, event
 
-    async def _post(self, call: Call[Any]) -> None:
+    async def _post(self, call: Call[Any], key: Delivered) -> None:
         try:
-            await self._consumer.post(call, self._key)
+            await self._consumer.post(call, key)
         except BaseException:
             self._settled = ""  # it may be tried again
             raise
-        self._done()
+        self._consumer.settled(key)
 
     async def _run(self, call: Call[T]) -> T:
         try:
@@ -241,7 +242,7 @@ class Delivery:
             raise DequeueError(
                 f"the delivery {self.id} was {self._settled} before and cannot be {how}; nothing changed."
             )
-        if self.lost:
+        if self._consumer.state.lost(self._name):
             self._refuse()
         self._settled = how
         return False

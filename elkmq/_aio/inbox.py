@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from elkmq._aio._concurrency import Promise
 from elkmq._aio.link import Waiter
 from elkmq._aio.session import Session
-from elkmq._core.call import Call
+from elkmq._core.call import Form
+from elkmq._core.entry import Receipt
 from elkmq._core.inbox import READ_WAIT, Awaited, Responses
 from elkmq.errors import EventQueueError, QueueClosed
-from elkmq.event import TimestampedEvent
+from elkmq.event import ServiceEvent, TimestampedEvent, uuid_text
 
 log = logging.getLogger("elkmq")
 
-Send = Callable[[Callable[[Call[Any]], Awaitable[Any]]], Awaitable[None]]
+Accepted = Callable[[ServiceEvent, Receipt], Awaitable[None]]
 
 
 class Inbox:
@@ -43,11 +44,21 @@ class Inbox:
         """Who awaits a response, by the request's uuid."""
         return self._responses.waiting
 
-    async def response(self, uuid: bytes, send: Send, timeout: float) -> TimestampedEvent:
-        """Send a request, by ``send`` given what runs a call, and await its response.
+    async def response(
+        self,
+        event: ServiceEvent,
+        form: Form[list[Receipt]],
+        values: tuple[bytes, ...],
+        timeout: float,
+        accepted: Accepted,
+    ) -> TimestampedEvent:
+        """Send a request, ``form`` filled with ``values``, and await its response.
 
-        Raises: TimeoutError, and what ``send`` raises.
+        ``accepted`` is told where the server says more of it than its id.
+
+        Raises: TimeoutError, and what ``accepted`` raises.
         """
+        uuid, until = uuid_text(event).encode(), time.monotonic() + timeout
         if self._closed:
             raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
         promise: Promise[TimestampedEvent] = Promise()
@@ -58,7 +69,9 @@ class Inbox:
                 self._waiter = self._waiter or self._session.waiter()
                 self._reader = loop.create_task(self._read(self._waiter), name="elkmq-responses")
             pool, _ = await self._session.open()
-            await send(pool.run)
+            receipt = (await pool.run(form(*values, until=until)))[0]
+            if receipt.served or receipt.duplicate:
+                await accepted(event, receipt)
             return await promise.wait(timeout)  # from now on: the server has counted since it accepted it
         finally:
             self._responses.waiting.pop(uuid, None)

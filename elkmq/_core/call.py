@@ -176,7 +176,7 @@ class Form(Generic[T]):
     Calling it with the bytes for the holes, in order, gives the `Call`.
     """
 
-    __slots__ = ("_call", "_count", "_pieces")
+    __slots__ = ("_count", "_filled", "_header", "call")
 
     def __init__(self, call: Call[T]) -> None:
         """``call``: one with `HOLE` for what changes, in its ``command``."""
@@ -189,19 +189,25 @@ class Form(Generic[T]):
             else:
                 known.append(value)
         pieces[-1] += bulks(known)
-        self._pieces = pieces
+        self._filled = b"$%d\r\n%b".join(piece.replace(b"%", b"%%") for piece in pieces)
         self._count = call.prefix_count + len(call.command)
-        self._call = call
+        self._header = b"*%d\r\n" % self._count
+        self.call = call
+        """The one that it was made from."""
 
     def __call__(self, *values: bytes, block: float = 0.0, until: float | None = None) -> Call[T]:
-        pieces, call = self._pieces, self._call
-        parts = [pieces[0]]
-        for n, value in enumerate(values, 1):
-            size = len(value)
-            parts += (_LENGTHS[size] if size < 256 else b"$%d" % size, b"\r\n", value, pieces[n])
-        return Call(
-            call.parse, (), call.script, call.retry, block, b"".join(parts), self._count, call.doing, call.fate, until
-        )
+        call, filled = self.call, self._fill(values)
+        return Call(call.parse, (), call.script, call.retry, block, filled, self._count, call.doing, call.fate, until)
+
+    def packed(self, *values: bytes) -> bytes:
+        """What the `Call` would be packed as."""
+        return self._header + self._fill(values)
+
+    def _fill(self, values: tuple[bytes, ...]) -> bytes:
+        sized: list[bytes | int] = []
+        for value in values:
+            sized += (len(value), value)
+        return self._filled % tuple(sized)
 
 
 def slot_key(call: Call[Any]) -> bytes | None:

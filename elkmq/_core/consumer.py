@@ -119,7 +119,8 @@ class ConsumerState:
             # What changed may be that nothing is to be handed out; and others are to hear of it, however long the
             # application works on what came with the token.
             return Take(0, self._token)
-        if self._buffer and not self.full:
+        free = self.prefetch - len(self.held)
+        if self._buffer and free > 0:
             if now - self._confirmed >= self.lease:
                 return Tend()
             entry = self._buffer[0]
@@ -131,7 +132,6 @@ class ConsumerState:
                 return Expired(entry)
             self.held.add(self.handing)
             return Deliver(entry)
-        free = self.prefetch - len(self.held)
         if free <= 0:
             return Full()
         if self.batch is not None:
@@ -211,7 +211,8 @@ class ConsumerState:
                 self._buffer.append(entry)
             if b"v" not in entry.fields:
                 self._plain = False
-        self._give_back_but(self._asked)
+        if len(self._buffer) > self._asked:
+            self._give_back_but(self._asked)
         self._empty = not entries
 
     def asked_anew(self) -> None:

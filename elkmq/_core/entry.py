@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 from elkmq.keys import FORMAT
 
-_OURS = str(FORMAT).encode()
+OURS = str(FORMAT).encode()
+"""What our entries have in their field `v`."""
 
 
 def number(value: bytes | None, otherwise: int) -> int:
@@ -27,19 +28,21 @@ class Entry(NamedTuple):
     @property
     def timestamp(self) -> int:
         """Server milliseconds at which the event was first accepted."""
-        return number(self.fields.get(b"first"), 0) or int(self.id.partition(b"-")[0])
+        first = self.fields.get(b"first")
+        return (number(first, 0) if first else 0) or int(self.id.partition(b"-")[0])
 
     def deadline(self) -> int | None:
         """Server milliseconds at which its own time to live is over; None: it has none."""
         ttl = self.fields.get(b"ttl")
-        span = -1 if ttl is None else number(ttl, -1)
-        return None if span < 0 else self.timestamp + span
+        if ttl is None or (span := number(ttl, -1)) < 0:
+            return None
+        return self.timestamp + span
 
 
 def unknown_format(entry: Entry) -> str:
     """The format of an entry that a newer release wrote; '' where this one knows it."""
-    v = entry.fields.get(b"v", _OURS)
-    if v == _OURS or number(v, FORMAT + 1) <= FORMAT:
+    v = entry.fields.get(b"v")
+    if v is None or v == OURS or number(v, FORMAT + 1) <= FORMAT:
         return ""
     return v.decode(errors="replace")[:40]
 
@@ -189,6 +192,11 @@ def receipts(raw: Sequence[bytes]) -> list[Receipt]:
     if found and raw[0][:1] == b"!":  # dead letters wait for whoever relays them
         found[0] = _receipt(raw[0][1:])
     return found
+
+
+def plainly_accepted(raw: Sequence[bytes]) -> bool:
+    """Whether enqueue.lua answered for a single event with its id and nothing else."""
+    return raw[0][:1].isdigit()
 
 
 def _receipt(raw: bytes, *, served: bool = False) -> Receipt:

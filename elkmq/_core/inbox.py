@@ -54,9 +54,14 @@ class Responses:
                 except JSONParseError as error:
                     awaited.fail(error)
 
+    @property
+    def many_read(self) -> bool:
+        """Whether it is time to remove what was read."""
+        return len(self._read) >= FORGET_AT
+
     def to_forget(self, *, idle: bool) -> list[bytes]:
         """Ids that were read and are to be removed now, in one command; ``idle``: however few."""
-        if not self._read or (len(self._read) < FORGET_AT and not idle):
+        if not self._read or not (self.many_read or idle):
             return []
         read, self._read = self._read, []
         return read

@@ -25,39 +25,27 @@ REFUSED = "the server did not carry it out"
 class Sending(Generic[T]):
     """One call between being asked for and being answered."""
 
-    __slots__ = (
-        "abandoned",
-        "answered",
-        "call",
-        "done",
-        "future",
-        "give_up_at",
-        "maybe_ran",
-        "outcome",
-        "packed",
-        "sendings",
-        "written",
-    )
+    # Most of them never change: as the class's own they cost nothing to begin with.
+    future: Any = None
+    """asyncio: what its caller awaits."""
+    outcome: T | Exception | None = None
+    answered = False
+    written = False
+    """Whether it was given to a socket at least once."""
+    maybe_ran = False
+    """Whether a connection broke between its sending and its answer."""
+    abandoned = False
+    """Whether its caller went away: a reply is read and dropped, but it is not sent, or sent again."""
+    sendings = 0
+    """How often it was sent in vain, for lack of its script."""
+    give_up_at: float | None = None
+    """When its time to be repeated is over; None: nothing went wrong so far."""
 
     def __init__(self, call: Call[T], done: Done | None = None) -> None:
         self.call = call
         self.packed = call.packed()
         """Here, so that an argument which cannot be written hits its own caller."""
         self.done = done
-        self.future: Any = None
-        """asyncio: what its caller awaits."""
-        self.outcome: T | Exception | None = None
-        self.answered = False
-        self.written = False
-        """Whether it was given to a socket at least once."""
-        self.maybe_ran = False
-        """Whether a connection broke between its sending and its answer."""
-        self.abandoned = False
-        """Whether its caller went away: a reply is read and dropped, but it is not sent, or sent again."""
-        self.sendings = 0
-        """How often it was sent in vain, for lack of its script."""
-        self.give_up_at: float | None = None
-        """When its time to be repeated is over; None: nothing went wrong so far."""
 
     def until(self, otherwise: float) -> float:
         """When it is not repeated any more."""

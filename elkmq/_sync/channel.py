@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from elkmq._core.call import Call
+from elkmq._core.call import Call, Form
 from elkmq._core.recovery import FROM_BELOW
-from elkmq._core.sending import Done, Sending, checked, closed, ignore
+from elkmq._core.sending import Done, Sending, checked, closed, ignore, read
 from elkmq._endpoint import Endpoint, Raw
 from elkmq._sync.line import Line
 from elkmq.errors import EventQueueError
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Channel(Line):
@@ -101,43 +102,56 @@ class Channel(Line):
         self._work(work, sendings)
         return checked([sending.outcome for sending in sendings])
 
-    def run_before(self, call: Call[T], behind: Call[Any], done: Done) -> T:
-        """Run a call with another one right behind it, in one piece; the reply of that is read later, as of `post`.
+    def run_before(
+        self, form: Form[T], values: tuple[bytes, ...], behind: Form[U], after: tuple[bytes, ...], *,
+        done: Done, usual: Callable[[Any], bool], block: float, until: float,
+    ) -> tuple[T | None, U | None]:  # fmt: skip
+        """Run a call with a blocking one right behind it, in one piece, each a form with its values.
+
+        Where the first reply is a ``usual`` one, the second is waited for as well: (None, its outcome) is returned. Else
+        (the first outcome, None), and the second reply is read later, as of `post`, and ``done`` called.
 
         :raises EventQueueError: as `run`; the other call may be under way all the same
         """
-        first, second = Sending(call), Sending(behind, done)
+        sendings = reply = None
         with self._lock:
-            raw, script = self._raw, call.script
+            raw, call = self._raw, form.call
             if (
-                raw is None or self._sent or self._again or self._closed or not call.retry
-                or (script is not None and script.sha not in self._at_server)
+                raw is not None and not (self._sent or self._again or self._closed)
+                and call.retry and call.script is not None and call.script.sha in self._at_server
             ):  # fmt: skip
-                alone = False
-            else:
-                alone = True
                 try:
-                    self._progress = time.monotonic()
-                    raw.send_packed_command((first.packed + second.packed,), check_health=False)
-                    second.written = True
-                    self._sent.append(second)
+                    both = form.packed(*values) + behind.packed(*after)
+                    raw.send_packed_command((both,), check_health=False)
                     reply = raw.read_response(disconnect_on_error=False)
-                except FROM_BELOW as error:
-                    # Still under the lock: the next thread must find these calls in their place.
-                    first.written = second.written = True
-                    self._sent = deque((first, second))
-                    self._failed(error)
-                    alone = False
-                except BaseException as error:
-                    second.abandoned = True
-                    self._broken(error)
+                    if usual(reply):
+                        raw._sock.settimeout(self._patience(block, until))
+                        found = raw.read_response(disconnect_on_error=False)
+                        raw._sock.settimeout(self._timeout)
+                        return None, behind.call.parse(found)
+                    error: Exception | None = None
+                except FROM_BELOW as below:
+                    error = below
+                except BaseException as torn:
+                    self._broken(torn)
                     raise
-        if alone:
-            return call.parse(reply)
-        self._work(lambda: self._exchange_before(first, second), (first, second))
+                # Still under the lock: the next thread must find these calls in their place.
+                sendings = Sending(form(*values, until=until)), Sending(behind(*after, block=block, until=until), done)
+                sendings[0].written = sendings[1].written = True
+                self._sent = deque(sendings)
+                self._progress = time.monotonic()
+                if reply is not None:
+                    sendings[0].outcome, sendings[0].answered = read(call, reply), True
+                    self._sent.popleft()
+                if error is not None:
+                    self._failed(error)
+        if sendings is None:
+            sendings = Sending(form(*values, until=until)), Sending(behind(*after, block=block, until=until), done)
+        first, second = sendings
+        self._work(lambda: self._exchange_before(first, second), sendings)
         if isinstance(first.outcome, Exception):
             raise first.outcome
-        return first.outcome  # type: ignore[return-value]
+        return first.outcome, None
 
     def _exchange_before(self, first: Sending[Any], second: Sending[Any]) -> None:
         script = first.call.script

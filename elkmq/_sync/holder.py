@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from elkmq._core.call import Call
 from elkmq._core.clock import now
 from elkmq._core.consumer import ConsumerState
 from elkmq._core.entry import Entry, Tended
+from elkmq._core.fork import forget_in_child
 from elkmq._core.sending import LAST_PATIENCE
 from elkmq._core.verbs import Delivered, Verbs, all_heard
 from elkmq._heart import Heart, heart
@@ -52,7 +53,9 @@ class Holder:
         self._room = Flag()
         self._crowded = False
         self._blocked = False  # whoever fetches waits at the server
-        self._pid = os.getpid()
+        self.foreign = False
+        """Whether it is another process's: this one was forked since."""
+        forget_in_child(self)
         self._heart: Heart = heart(session.endpoint, session.slot_key)
         self._relay = Relay(session, verbs)
         self._settings: bytes | None = None
@@ -65,10 +68,9 @@ class Holder:
         """Whether it was closed."""
         return self._closed
 
-    @property
-    def foreign(self) -> bool:
-        """Whether it is another process's: this one was forked since."""
-        return os.getpid() != self._pid
+    def forget_parent(self) -> None:
+        """Belong to the parent, in a forked child."""
+        self.foreign = True
 
     # -- for deliveries
 
@@ -80,28 +82,26 @@ class Holder:
 
     def post(self, call: Call[frozenset[int]], key: Delivered) -> None:
         """Send the acknowledgement of a delivery; a refusal is reported when it comes."""
-        settling = self.state.settling
-
-        def done(reply: frozenset[int] | EventQueueError) -> None:
-            settling.discard(key)
-            if isinstance(reply, EventQueueError):
-                log.error("an acknowledgement may not have arrived; if so its event is handed out again: %s", reply)
-                self.unsure()
-            elif reply:
-                log.warning("an acknowledgement on %s was refused: the lease was lost", self._session.describe())
-                self.gone(self.state.name)
-
         if self.foreign:
             raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
-        settling.add(key)
+        self.state.settling.add(key)
         try:
-            self._channel.post(call, done)
+            self._channel.post(call, partial(self._acknowledged, key))
         except BaseException:
-            settling.discard(key)
+            self.state.settling.discard(key)
             raise
         if self._blocked and not self._channel.READS_BY_ITSELF:
             # Whoever fetches waits for entries, and would not see that the server lost the script.
             self._channel.flush()
+
+    def _acknowledged(self, key: Delivered, reply: frozenset[int] | EventQueueError) -> None:
+        self.state.settling.discard(key)
+        if isinstance(reply, EventQueueError):
+            log.error("an acknowledgement may not have arrived; if so its event is handed out again: %s", reply)
+            self.unsure()
+        elif reply:
+            log.warning("an acknowledgement on %s was refused: the lease was lost", self._session.describe())
+            self.gone(self.state.name)
 
     def forget(self, key: Delivered) -> None:
         """A delivery that could not be settled: if it is this consumer's still, it is handed out once more."""

@@ -9,24 +9,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
 
-from elkmq._core.call import Call, Form
+from elkmq._core.call import Form
+from elkmq._core.entry import Receipt, plainly_accepted
 from elkmq._core.inbox import READ_WAIT, Awaited, Responses
 from elkmq._sync.link import Channel
 from elkmq._sync.session import Session
 from elkmq.errors import EventQueueError, QueueClosed
-from elkmq.event import TimestampedEvent
-
-T = TypeVar("T")
+from elkmq.event import ServiceEvent, TimestampedEvent, uuid_text
 
 LOOK_AGAIN = 1.0
 """Seconds after which a waiting thread looks whether it is its turn: one that was torn away may have told nobody."""
 
 Found = list[tuple[bytes, bytes, bytes]]
 
-Send = Callable[[Callable[[Call[Any]], Any]], None]
+Accepted = Callable[[ServiceEvent, Receipt], None]
 
 
 class _Place:
@@ -54,8 +52,10 @@ class _Place:
         return not self._bell.locked()
 
     def ring(self) -> None:
-        with suppress(RuntimeError):  # it was rung before
+        try:
             self._bell.release()
+        except RuntimeError:  # it was rung before
+            return
 
     def listen(self, seconds: float) -> None:
         """Wait until it is rung, which counts once."""
@@ -89,41 +89,63 @@ class Inbox:
         """Who awaits a response, by the request's uuid."""
         return self._responses.waiting
 
-    def response(self, uuid: bytes, send: Send, timeout: float) -> TimestampedEvent:
-        """Send a request, by ``send`` given what runs a call, and await its response.
+    def response(
+        self,
+        event: ServiceEvent,
+        form: Form[list[Receipt]],
+        values: tuple[bytes, ...],
+        timeout: float,
+        accepted: Accepted,
+    ) -> TimestampedEvent:
+        """Send a request, ``form`` filled with ``values``, and await its response.
 
-        Raises: TimeoutError, and what ``send`` raises.
+        ``accepted`` is told where the server says more of it than its id.
+
+        Raises: TimeoutError, and what ``accepted`` raises.
         """
-        if self._closed:
-            raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
+        uuid, until = uuid_text(event).encode(), time.monotonic() + timeout
         place, responses = _Place(), self._responses
         try:
             responses.expect(uuid, place)
-            if self._may_read(place):
-                send(lambda call: self._run_and_read(call, timeout))
+            if self._may_read(place) and not (channel := self._connection()).outstanding:
+                read, after = self._read_form(), (b"%d" % _block(timeout), responses.last)
+                sent = channel.run_before(
+                    form, values, read, after, done=partial(self._came, channel, until), usual=plainly_accepted,
+                    block=_block(timeout) / 1000, until=until,
+                )  # fmt: skip
+                receipts, found = sent
+                if found is not None:
+                    responses.came(found)
             else:
                 pool, _ = self._session.open()
-                send(pool.run)
-            deadline = time.monotonic() + timeout  # from now on: the server has counted since it accepted it
-            while (found := place.outcome()) is None:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                if self._may_read(place):
-                    self._read(left)
-                else:
-                    # Until its response is there, it is this thread's turn to read, or its time is over.
-                    place.listen(min(left, LOOK_AGAIN))
-            return found
+                receipts = pool.run(form(*values, until=until))
+            if receipts is not None and (receipts[0].served or receipts[0].duplicate):
+                accepted(event, receipts[0])
+            return place.value or self._wait(place, timeout)
         except BaseException:
             if self._reader is place:
                 self._drop_the_read()
             raise
         finally:
             place.gone = True  # first of all: wherever a signal handler's exception comes, the next one may read
-            if responses.waiting.get(uuid) is place:
-                responses.waiting.pop(uuid, None)
-            self._pass_on(place)
+            waiting = responses.waiting
+            if waiting.get(uuid) is place:
+                waiting.pop(uuid, None)
+            if waiting or responses.many_read:
+                self._pass_on(place)
+
+    def _wait(self, place: _Place, timeout: float) -> TimestampedEvent:
+        deadline = time.monotonic() + timeout  # from now on: the server has counted since it accepted it
+        while (found := place.outcome()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if self._may_read(place):
+                self._read(left)
+            else:
+                # Until its response is there, it is this thread's turn to read, or its time is over.
+                place.listen(min(left, LOOK_AGAIN))
+        return found
 
     def close(self) -> None:
         """End the reading; requests under way fail."""
@@ -132,14 +154,6 @@ class Inbox:
             self._channel.close()
         self._responses.closed()
 
-    def _run_and_read(self, call: Call[T], timeout: float) -> T:
-        """Run the call that sends a request, with the blocking read right behind it."""
-        channel = self._connection()
-        if channel.outstanding:
-            pool, _ = self._session.open()
-            return pool.run(call)
-        return channel.run_before(call, *self._blocking_read(channel, timeout))
-
     def _connection(self) -> Channel:
         if self._closed:
             raise QueueClosed("the queue was closed; nothing was sent; make a new EventQueue.")
@@ -147,19 +161,12 @@ class Inbox:
             self._channel = self._session.channel()
         return self._channel
 
-    def _blocking_read(self, channel: Channel, timeout: float) -> tuple[Call[Found], Callable[[Any], None]]:
-        """The call, and what hands out its reply when it is read."""
+    def _read_form(self) -> Form[Found]:
+        """The blocking read."""
         if self._read_call is None:
             _, verbs = self._session.open()
             self._read_call = verbs.wait_for_responses(self.name)
-        block = max(1, min(READ_WAIT, round(timeout * 1000)))
-        until = time.monotonic() + timeout
-
-        def came(found: Found | EventQueueError) -> None:
-            if channel is self._channel and not (isinstance(found, EventQueueError) and time.monotonic() >= until):
-                self._came(found)  # an error when its own time was over says nothing to the others
-
-        return self._read_call(b"%d" % block, self._responses.last, block=block / 1000, until=until), came
+        return self._read_call
 
     def _drop_the_read(self) -> None:
         """A blocking read that is under way would keep the next thread for longer than that wants to wait."""
@@ -168,17 +175,22 @@ class Inbox:
             self._channel = None
             channel.close()
 
-    def _came(self, found: Found | EventQueueError) -> None:
-        if isinstance(found, EventQueueError):
-            self._responses.fail(found)
-        else:
+    def _came(self, channel: Channel, until: float, found: Found | EventQueueError) -> None:
+        """The outcome of a blocking read on a channel, wanted until then."""
+        if channel is not self._channel:
+            return
+        if not isinstance(found, EventQueueError):
             self._responses.came(found)
+        elif time.monotonic() < until:  # when its own time was over it says nothing to the others
+            self._responses.fail(found)
 
     def _read(self, left: float) -> None:
         """Read until a response came, or the server's time for it was over; for all who wait."""
         channel = self._connection()
         if not channel.outstanding:
-            channel.post(*self._blocking_read(channel, left))
+            block, until = _block(left), time.monotonic() + left
+            call = self._read_form()(b"%d" % block, self._responses.last, block=block / 1000, until=until)
+            channel.post(call, partial(self._came, channel, until))
         channel.flush()
 
     def _may_read(self, place: _Place) -> bool:
@@ -205,3 +217,8 @@ class Inbox:
                     if isinstance(awaited, _Place) and not awaited.rung:
                         awaited.ring()
                         break
+
+
+def _block(timeout: float) -> int:
+    """Milliseconds for which a blocking read waits."""
+    return max(1, min(READ_WAIT, round(timeout * 1000)))

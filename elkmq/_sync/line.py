@@ -167,10 +167,7 @@ class Line:
         block = sending.call.block
         try:
             if block:
-                patience = self._timeout + block
-                if (until := sending.call.until) is not None:
-                    patience = min(patience, max(until + GRACE - time.monotonic(), 0.05))
-                raw._sock.settimeout(patience)
+                raw._sock.settimeout(self._patience(block, sending.call.until))
             reply = raw.read_response(disconnect_on_error=False)
             if block:
                 raw._sock.settimeout(self._timeout)
@@ -183,6 +180,11 @@ class Line:
             self._backoff.reset()
             if self._unreached:
                 self._say(None)
+
+    def _patience(self, block: float, until: float | None) -> float:
+        """Seconds after which a blocking call's reply is not waited for any more."""
+        patience = self._timeout + block
+        return patience if until is None else min(patience, max(until + GRACE - time.monotonic(), 0.05))
 
     def _readable(self) -> bool:
         """Whether a reply is there; False, too, when the connection turns out to be broken."""

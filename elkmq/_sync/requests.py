@@ -7,19 +7,18 @@ somebody can still be waiting. The inbox goes with its last deadline, so a clien
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from elkmq._core.call import Call, Form, command
+from elkmq._core.call import Form, command
 from elkmq._core.entry import Receipt
 from elkmq._core.outgoing import Send, outgoing
 from elkmq._sync.inbox import Inbox
 from elkmq._sync.originals import OriginalResponders
 from elkmq._sync.session import Session
 from elkmq.errors import EnqueueError, TimeoutExpired
-from elkmq.event import ServiceEvent, TimestampedEvent, uuid_text
+from elkmq.event import ServiceEvent, TimestampedEvent, uuid_hex
 from elkmq.options import shown
 
 
@@ -42,41 +41,40 @@ class Requests:
             EnqueueError: The event was enqueued before, by somebody else or without being awaited.
             InvalidOption, JSONDumpError: The priority or the headers make no sense.
         """
-        pool, verbs = self._session.open()
-        name, ttl, until = self._inbox.name, max(1, round(timeout * 1000)), time.monotonic() + timeout
+        _, verbs = self._session.open()
+        ttl = max(1, round(timeout * 1000))
         # The uuid is what responses are known by, also where the event came out of a queue.
-        unique = f"{event.request_uuid:032x}"
+        unique = uuid_hex(event)
+        values: tuple[bytes, ...]
         if priority != 0 or headers is not None:
             request = outgoing(Send(event, priority=priority, headers=headers, dedupe_id=unique))
-            fields = ("ttl", ttl, "reply_to", name, *request.fields)
-            call = verbs.enqueue([replace(request, inbox=name, fields=fields)])
-            call.until = until
+            fields = ("ttl", ttl, "reply_to", self._inbox.name, *request.fields)
+            form, values = Form(verbs.enqueue([replace(request, inbox=self._inbox.name, fields=fields)])), ()
         else:
-            if self._lone is None:
-                self._lone = verbs.ask(name)
-            call = self._lone(unique.encode(), event.to_json(), b"%d" % ttl, until=until)
-
-        def send(run: Callable[[Call[Any]], Any]) -> None:
-            receipt = (run(call))[0]
-            if receipt.served:
-                self._originals.listen(receipt.timestamp)
-            if not receipt.duplicate:
-                return
-            # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
-            mark = pool.run(command("GET", verbs.keys.mark(unique), parse=_inbox_of))
-            if mark != name:
-                raise EnqueueError(
-                    f"the event {event.uuid} was enqueued before, without anybody here awaiting it; nothing was added, "
-                    "and its response would not come here; make a new event."
-                )
-
+            form = self._lone = self._lone or verbs.ask(self._inbox.name)
+            values = (unique.encode(), event.to_json(), b"%d" % ttl)
         try:
-            return self._inbox.response(uuid_text(event).encode(), send, timeout)
+            return self._inbox.response(event, form, values, timeout, self._accepted)
         except TimeoutError:
             raise TimeoutExpired(
                 f"no response to {shown(event.action)} came within {timeout:g} s; the request is not handed out any more, a "
                 "handler that already has it may still be at work; send a new one, or allow more time."
             ) from None
+
+    def _accepted(self, event: ServiceEvent, receipt: Receipt) -> None:
+        """The server said more of a request than its id."""
+        if receipt.served:
+            self._originals.listen(receipt.timestamp)
+        if not receipt.duplicate:
+            return
+        # Enqueued before: by somebody else, or by this very call, whose reply was lost and which was sent again.
+        pool, verbs = self._session.open()
+        mark = pool.run(command("GET", verbs.keys.mark(uuid_hex(event)), parse=_inbox_of))
+        if mark != self._inbox.name:
+            raise EnqueueError(
+                f"the event {event.uuid} was enqueued before, without anybody here awaiting it; nothing was added, "
+                "and its response would not come here; make a new event."
+            )
 
     def close(self) -> None:
         """End the reading; requests under way fail."""

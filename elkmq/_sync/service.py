@@ -35,6 +35,8 @@ TRIED_AGAIN = (ServerConnectionError, ServerReadOnly, ServerOutOfMemory, WrongKe
 
 H = TypeVar("H", bound=Callable[..., Any])
 
+Handler = Callable[[Delivery], Any]
+
 
 class Service:
     """Runs handlers for the events of a queue, until it is stopped.
@@ -79,7 +81,7 @@ class Service:
         self._prefetch = self._concurrency if prefetch is None else whole("prefetch", prefetch, 1, 10_000)
         self._retry_delay = seconds("retry_delay", retry_delay)
         self._grace = seconds("grace", grace)
-        self._handlers: dict[str, Callable[[Delivery], Any]] = {}
+        self._handlers: dict[str, Handler] = {}
         self._consumer: Consumer | None = None
         self._workers: Workers | None = None
         self._stopping = False
@@ -163,13 +165,13 @@ class Service:
             handler = self._handlers.get(event.action)
             if handler is None:
                 raise Reject(f"no handler for the action {shown(event.action)}")
-            result = outcome(handler(delivery))
+            result = handler(delivery)
             if delivery.settled:
                 return
-            if delivery.ours and not delivery.awaited:
-                delivery.ack(wait=False)
-            else:
+            if delivery.awaited or not delivery.ours:
                 delivery.respond(event.action, result, wait=False)
+            else:
+                delivery.ack(wait=False)
         except LeaseLost as error:
             log.warning("%s", error)
         except EventQueueError as error:
@@ -207,16 +209,20 @@ class Service:
             delivery.forget()
 
 
-def _adapted(function: Callable[..., Any], as_json: bool, whole_delivery: bool) -> Callable[[Delivery], Any]:
-    if whole_delivery:
-        return function
-
+def _adapted(function: Callable[..., Any], as_json: bool, whole_delivery: bool) -> Handler:
     def handle(delivery: Delivery) -> str | None:
-        payload = delivery.event.payload
-        result = outcome(function(_parsed(payload) if as_json and payload is not None else payload))
-        return json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else _text(result)
+        result = outcome(function(delivery.event.payload))
+        return result if type(result) is str else _text(result)
 
-    return handle
+    def handle_json(delivery: Delivery) -> str:
+        payload = delivery.event.payload
+        result = outcome(function(None if payload is None else _parsed(payload)))
+        return json.dumps(result, ensure_ascii=False, allow_nan=False)
+
+    def handle_delivery(delivery: Delivery) -> Any:
+        return outcome(function(delivery))
+
+    return handle_delivery if whole_delivery else handle_json if as_json else handle
 
 
 def _parsed(payload: str) -> Any:

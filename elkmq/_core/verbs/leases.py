@@ -53,9 +53,8 @@ class LeaseVerbs(OfQueue):
         last = self._last_wait
         if last is not None and last[0] == how:
             return last[1]
-        wait = wait_for_entries([(self, lanes)], consumer, n, block, parse=lambda found: [e for _, e in found])
         # Most waits are like the last one.
-        call = encoded(wait)
+        call = encoded(_wait([(self, lanes)], consumer, n, block, of_queues=False))
         self._last_wait = how, call
         return call
 
@@ -218,25 +217,34 @@ def all_heard() -> Call[bool]:
 
 
 def wait_for_entries(
-    queues: Sequence[tuple[OfQueue, Sequence[bytes]]], consumer: str, n: int, block: int, *, parse: Any
-) -> Call[Any]:
+    queues: Sequence[tuple[OfQueue, Sequence[bytes]]], consumer: str, n: int, block: int
+) -> Call[list[tuple[OfQueue, Entry]]]:
     """Block up to ``block`` ms (0: do not) on the lanes of several queues at once (on a Cluster: of one queue).
 
-    ``parse`` gets [(verbs, entry), ...]. Of each lane up to n are handed out.
+    Of each lane up to n are handed out.
     """
+    return _wait(queues, consumer, n, block, of_queues=True)
+
+
+def _wait(
+    queues: Sequence[tuple[OfQueue, Sequence[bytes]]], consumer: str, n: int, block: int, *, of_queues: bool
+) -> Call[Any]:
+    """``of_queues``: with the queue of each entry."""
     lane_of: dict[bytes, tuple[OfQueue, bytes]] = {}
     for verbs, lanes in queues:
         lane_of[verbs.keys.wake] = (verbs, b"w")
         for lane in lanes:
             lane_of[verbs.keys.redelivered if lane == b"r" else verbs.keys.lane(int(lane))] = (verbs, lane)
 
-    def found(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> Any:
-        return parse([
-            (lane_of[key][0], Entry(lane_of[key][1], id_, read.fields(fields)))
-            for key, rows in raw or ()
-            for id_, fields in rows
-            if fields is not None
-        ])  # fmt: skip
+    def found(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> list[Any]:
+        entries: list[Any] = []
+        for key, rows in raw or ():
+            verbs, lane = lane_of[key]
+            for id_, fields in rows:
+                if fields is not None:
+                    entry = Entry(lane, id_, read.fields(fields))
+                    entries.append((verbs, entry) if of_queues else entry)
+        return entries
 
     return command(
         "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", n, *(("BLOCK", block) if block else ()), "STREAMS", *lane_of, *([">"] * len(lane_of)),

@@ -65,7 +65,10 @@ def _responses(raw: Sequence[tuple[bytes, Sequence[Any]]] | None) -> list[tuple[
     if not raw:
         return []
     return [
-        (id_, fields[fields.index(b"uuid") + 1], fields[fields.index(b"response") + 1]) for id_, fields in raw[0][1]
+        (id_, fields[3], fields[1])
+        if fields[0] == b"response" and fields[2] == b"uuid"  # as complete.lua and respond.lua write it
+        else (id_, fields[fields.index(b"uuid") + 1], fields[fields.index(b"response") + 1])
+        for id_, fields in raw[0][1]
     ]
 
 
