@@ -10,7 +10,8 @@ import asyncio
 import functools
 import hashlib
 import inspect
-from collections.abc import Generator, Hashable
+import select
+from collections.abc import Callable, Generator, Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from redis.asyncio import connection as async_connections
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -34,6 +35,31 @@ T = TypeVar("T")
 
 Raw = Any
 """A connection of redis-py. Its classes have no common type over the supported releases and both flavours."""
+
+
+def receive(raw: Raw) -> Any:
+    """Read the next reply from a sync connection.
+
+    What redis-py's own ``read_response`` adds (the peer's name for errors, hanging up) its caller does, where it is needed.
+
+    Raises: What redis-py and the socket raise.
+    """
+    reply = raw._parser.read_response()
+    if isinstance(reply, ResponseError):
+        raise reply
+    return reply
+
+
+def poller(descriptor: int) -> Callable[[int], object]:
+    """What tells, given 0, whether there may be something to read at a socket, its end included.
+
+    Where the system, or what was put in its place (eventlet), has no ``poll``, it says that there may be.
+    """
+    if descriptor < 0 or not hasattr(select, "poll"):
+        return lambda _: True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll.poll
 
 
 class Endpoint:

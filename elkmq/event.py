@@ -241,7 +241,13 @@ def response_json(event: ServiceEvent, action: str, payload: str | None) -> byte
 
     Raises: InvalidEvent.
     """
-    if type(action) is str and action.isascii() and type(payload) is str and len(payload) < _SHORT and payload.isascii():
+    if (
+        type(action) is str
+        and action.isascii()
+        and type(payload) is str
+        and len(payload) < _SHORT
+        and payload.isascii()
+    ):
         return (
             f'{{"request_uuid":{event._id},"timeout":{event.timeout},"action":{encode_basestring(action)},'
             f'"payload":{encode_basestring(payload)}}}'

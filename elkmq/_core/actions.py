@@ -7,36 +7,36 @@ from dataclasses import dataclass
 from elkmq._core.entry import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make each cost four times as much
 class Open:
     """Register."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recover:
     """Ask for what was handed out and never seen."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tend:
     """Send a heartbeat and wait for its answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deliver:
     """Hand this entry to the application."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Expired:
     """This entry's time is over: give it up."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Take:
     """Take up to n entries."""
 
@@ -44,35 +44,35 @@ class Take:
     token: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """Read up to n entries, without waiting, as a blocking read would get them."""
 
     n: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GiveBack:
     """Send these back, unseen."""
 
     entries: list[Entry]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Block:
     """Wait until somebody enqueues, for up to n entries."""
 
     n: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Signal:
     """Wait until the queue goes on, or this consumer has its turn; ``after`` is the last signal that is known."""
 
     after: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Full:
     """Wait until something is settled."""
 

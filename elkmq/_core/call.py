@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from elkmq.errors import InvalidEvent
@@ -204,10 +205,7 @@ class Form(Generic[T]):
         return self._header + self._fill(values)
 
     def _fill(self, values: tuple[bytes, ...]) -> bytes:
-        sized: list[bytes | int] = []
-        for value in values:
-            sized += (len(value), value)
-        return self._filled % tuple(sized)
+        return self._filled % tuple(chain.from_iterable(zip(map(len, values), values, strict=True)))
 
 
 def slot_key(call: Call[Any]) -> bytes | None:

@@ -7,12 +7,11 @@ of the queue; this one only measures how long ago something was.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
+
+now: Callable[[], float] = time.monotonic
+"""Seconds since some moment in the past."""
 
 if hasattr(time, "CLOCK_BOOTTIME"):  # Linux
-
-    def now() -> float:
-        """Seconds since some moment in the past."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-else:
-    now = time.monotonic
+    now = partial(time.clock_gettime, time.CLOCK_BOOTTIME)

@@ -126,7 +126,7 @@ class ConsumerState:
             entry = self._buffer[0]
             self.handing = (entry.lane, entry.id)  # first: at no time is it in neither
             self._buffer.popleft()
-            deadline = entry.deadline()
+            deadline = entry.deadline() if b"ttl" in entry.fields else None
             if deadline is not None and deadline <= self.server_time(now):
                 self.handing = None
                 return Expired(entry)

@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from elkmq._core.call import Call, Form
 from elkmq._core.recovery import FROM_BELOW
 from elkmq._core.sending import Done, Sending, checked, closed, ignore, read
-from elkmq._endpoint import Endpoint, Raw
+from elkmq._endpoint import Endpoint, Raw, receive
 from elkmq._sync.line import Line
 from elkmq.errors import EventQueueError
 
@@ -60,7 +60,7 @@ class Channel(Line):
         packed, block = call.packed(), call.block
         sending = None
         with self._lock:
-            if not call.retry and self._raw is not None and not self._sent:
+            if not call.retry and self._raw is not None and not self._sent and self._poll(0):
                 # What cannot be repeated is not tried on a connection that is known to be gone.
                 self._readable()
             raw = self._raw
@@ -70,8 +70,8 @@ class Channel(Line):
                 try:
                     if block:
                         raw._sock.settimeout(self._timeout + block)
-                    raw.send_packed_command((packed,), check_health=False)
-                    reply = raw.read_response(disconnect_on_error=False)
+                    raw._sock.sendall(packed)
+                    reply = receive(raw)
                     if block:
                         raw._sock.settimeout(self._timeout)
                 except FROM_BELOW as error:
@@ -122,11 +122,11 @@ class Channel(Line):
             ):  # fmt: skip
                 try:
                     both = form.packed(*values) + behind.packed(*after)
-                    raw.send_packed_command((both,), check_health=False)
-                    reply = raw.read_response(disconnect_on_error=False)
+                    raw._sock.sendall(both)
+                    reply = receive(raw)
                     if usual(reply):
                         raw._sock.settimeout(self._patience(block, until))
-                        found = raw.read_response(disconnect_on_error=False)
+                        found = receive(raw)
                         raw._sock.settimeout(self._timeout)
                         return None, behind.call.parse(found)
                     error: Exception | None = None
@@ -186,7 +186,7 @@ class Channel(Line):
                 sending.written = True
                 self._sent.append(sending)
                 try:
-                    raw.send_packed_command((sending.packed,), check_health=False)
+                    raw._sock.sendall(sending.packed)
                     return
                 except FROM_BELOW as error:
                     self._broken(error)
@@ -231,12 +231,8 @@ class Channel(Line):
 
     def flush(self) -> None:
         """Wait for the replies of all posted calls."""
-
-        def work() -> None:
-            while self._sent or self._again:
-                self._step()
-
-        self._work(work)
+        if self._sent or self._again:
+            self._work(self._step_to_the_end)
 
     @property
     def outstanding(self) -> int:
@@ -265,7 +261,7 @@ class Channel(Line):
 
     def interrupt(self) -> None:
         """Make the call that is under way in another thread end with `Interrupted`, by hanging up, until `resume`."""
-        self._interrupted = True
+        self.interrupted = True
         with suppress(RuntimeError):  # nobody waits, and it was released already
             self._wake.release()
         if (raw := self._raw) is not None:
@@ -273,7 +269,7 @@ class Channel(Line):
 
     def resume(self) -> None:
         """Take calls again after `interrupt`."""
-        self._interrupted = False
+        self.interrupted = False
         self._wake.acquire(blocking=False)
 
 

@@ -107,6 +107,7 @@ class Inbox:
         place, responses = _Place(), self._responses
         try:
             responses.expect(uuid, place)
+            found = None
             if self._may_read(place) and not (channel := self._connection()).outstanding:
                 read, after = self._read_form(), (b"%d" % _block(timeout), responses.last)
                 sent = channel.run_before(
@@ -121,7 +122,8 @@ class Inbox:
                 receipts = pool.run(form(*values, until=until))
             if receipts is not None and (receipts[0].served or receipts[0].duplicate):
                 accepted(event, receipts[0])
-            return place.value or self._wait(place, timeout)
+            # The server has counted since it accepted it, which is now, unless the time was spent on the blocking read.
+            return place.value or self._wait(place, until if found is not None else time.monotonic() + timeout)
         except BaseException:
             if self._reader is place:
                 self._drop_the_read()
@@ -134,9 +136,8 @@ class Inbox:
             if waiting or responses.many_read:
                 self._pass_on(place)
 
-    def _wait(self, place: _Place, timeout: float) -> TimestampedEvent:
-        deadline = time.monotonic() + timeout  # from now on: the server has counted since it accepted it
-        while (found := place.outcome()) is None:
+    def _wait(self, place: _Place, deadline: float) -> TimestampedEvent:
+        while (value := place.outcome()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
@@ -145,7 +146,7 @@ class Inbox:
             else:
                 # Until its response is there, it is this thread's turn to read, or its time is over.
                 place.listen(min(left, LOOK_AGAIN))
-        return found
+        return value
 
     def close(self) -> None:
         """End the reading; requests under way fail."""

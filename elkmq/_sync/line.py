@@ -35,7 +35,7 @@ from elkmq._core.call import Script
 from elkmq._core.fork import disarm, forget_in_child
 from elkmq._core.recovery import FROM_BELOW, MAX_SENDINGS, Backoff, Failure, hopeless, judge
 from elkmq._core.sending import Sending, call_back, closed, load, loaded, log, pack, read, refusal, say_reach, surrender
-from elkmq._endpoint import Endpoint, Raw
+from elkmq._endpoint import Endpoint, Raw, poller, receive
 from elkmq.errors import EventQueueError
 
 T = TypeVar("T")
@@ -72,6 +72,7 @@ class Line:
         self._wake.acquire()
         self._raw: Raw = None
         self._fileno = -1
+        self._poll: Callable[[int], object] = poller(-1)
         self._was_connected = False
         self._unreached = False
         self._sent: deque[Sending[Any]] = deque()
@@ -87,7 +88,8 @@ class Line:
         self._progress = 0.0  # when the last reply came, or the oldest unanswered call was sent
         self._not_before = 0.0  # when the next attempt to connect is due
         self._in_hook = False
-        self._interrupted = False
+        self.interrupted = False
+        """Whether `Channel.interrupt` was called and `Channel.resume` was not, since."""
 
     def forget_parent(self) -> None:
         """Be as new, in a forked child; calls under way belong to the parent."""
@@ -125,6 +127,10 @@ class Line:
             while not sending.answered:
                 self._step()
 
+    def _step_to_the_end(self) -> None:
+        while self._sent or self._again:
+            self._step()
+
     def _step(self) -> None:
         if self._closed:
             self._broken(closed())
@@ -153,7 +159,7 @@ class Line:
             sending.written = True
         self._again.clear()  # only now: in between they are in both
         try:
-            self._raw.send_packed_command((packed,), check_health=False)
+            self._raw._sock.sendall(packed)
         except FROM_BELOW as error:
             self._broken(error)
 
@@ -168,7 +174,7 @@ class Line:
         try:
             if block:
                 raw._sock.settimeout(self._patience(block, sending.call.until))
-            reply = raw.read_response(disconnect_on_error=False)
+            reply = receive(raw)
             if block:
                 raw._sock.settimeout(self._timeout)
         except FROM_BELOW as error:
@@ -274,7 +280,7 @@ class Line:
             if self._closed:
                 self._give_up(closed())
                 return
-            if self._interrupted:
+            if self.interrupted:
                 raise Interrupted
             pause = self._not_before - time.monotonic()
             if pause > 0:
@@ -305,9 +311,10 @@ class Line:
     def _connect(self) -> None:
         self._raw = raw = self.endpoint.connect(self._slot_key)
         self._fileno = raw._sock.fileno()
+        self._poll = poller(self._fileno)
         self._not_before = 0.0
         first, self._was_connected = not self._was_connected, True
-        if self._interrupted:
+        if self.interrupted:
             self._broken(Interrupted())
             raise Interrupted
         if first or self.on_reconnect is None:

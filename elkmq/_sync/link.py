@@ -59,7 +59,8 @@ class Waiter:
             return None
         finally:
             self._waiting = self._cancelled = False
-            self._channel.resume()
+            if self._channel.interrupted:
+                self._channel.resume()
 
     def cancel(self) -> None:
         """Make the pending `wait` of another thread return None at once; if none is pending, the next one.

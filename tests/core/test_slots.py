@@ -22,7 +22,7 @@ LANE = b"p:{one\r\ntwo}(event_stream)"
         (VERBS.settle("me", [(b"0", b"1-0")], keep=0), LANE),
         (ROUTING.enqueue("one\r\ntwo", [Outgoing("{}", "u", 0, 0, "", ())]), LANE),
         (VERBS.outbox(), b"p:{one\r\ntwo}(outbox)"),
-        (wait_for_entries([(VERBS, (b"r", b"0"))], "me", 1, 100, parse=list), b"p:{one\r\ntwo}(wake)"),
+        (wait_for_entries([(VERBS, (b"r", b"0"))], "me", 1, 100), b"p:{one\r\ntwo}(wake)"),
         (ROUTING.exchange_version("x"), b"p:{elkmq}(exchange:x)"),
         (ROUTING.sweep_due(), b"p:{elkmq}(expiring)"),
         (command("INFO", "server", parse=str), None),

@@ -48,6 +48,16 @@ async def test_waiting_costs_the_server_no_commands(library, make_server, name):
         await asyncio.wait([waiting])
 
 
+def test_a_request_that_nobody_answers_blocks_once(make_server, name):
+    server = make_server()
+    with EventQueue(name, server.url) as queue, server.client() as client:
+        for _ in range(2):  # the first makes the connection and loads the scripts
+            client.config_resetstat()
+            with pytest.raises(TimeoutExpired):
+                queue.call("nobody", timeout=0.3)
+        assert client.info("commandstats")["cmdstat_xread"]["calls"] == 1
+
+
 async def test_late_responses_leave_nothing_behind(library, make_server, name):
     server = make_server()
     async with library() as lib:
