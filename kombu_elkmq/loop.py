@@ -168,6 +168,9 @@ class Loop:
                     break
                 self._handed_out = True
                 if clock.now() > until:
+                    # Another descriptor may be read in this pass, and start the next one.
+                    session.deliveries.flush()
+                    session.push()
                     break
         except BaseException:
             session.deliveries.flush()  # what callbacks before this one acknowledged: no pass may follow
