@@ -214,7 +214,7 @@ def test_from_the_primary_that_sentinels_name(
     name: str,
 ) -> None:
     sentinel = make_sentinel(make_server())
-    url = f"sentinel://127.0.0.1:{free_port()}/2;sentinel://127.0.0.1:{sentinel.port}"
+    url = f"sentinel://127.0.0.1:{sentinel.port}/2;sentinel://127.0.0.1:{free_port()}"
     options = {"master_name": sentinel.name}
     moved(url, options, make_server(), make_program, name, "--master-name", sentinel.name)
 
