@@ -37,7 +37,7 @@ class EventVerbs(OfQueue):
 
     def ask(self, inbox: str) -> Form[list[Receipt]]:
         """A lone request with nothing special, as `enqueue` accepts it: to be given its unique id, its JSON and its ms to live."""
-        return Form(self.enqueue([Outgoing(HOLE, HOLE, 0, 0, inbox, ("ttl", HOLE, "reply_to", inbox))]))
+        return Form(self._enqueue(self.window, HOLE, inbox, HOLE, HOLE, retry=self.window > 0))
 
     _enqueue_plain: Bound[list[Receipt]] = Bound("enqueue_plain", read.receipts, doing="enqueue", fate=_ENQUEUED)
 
