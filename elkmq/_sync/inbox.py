@@ -109,10 +109,10 @@ class Inbox:
             responses.expect(uuid, place)
             found = None
             if self._may_read(place) and not (channel := self._connection()).outstanding:
-                read, after = self._read_form(), (b"%d" % _block(timeout), responses.last)
+                block = _block(timeout)
                 sent = channel.run_before(
-                    form, values, read, after, done=partial(self._came, channel, until), usual=plainly_accepted,
-                    block=_block(timeout) / 1000, until=until,
+                    form, values, self._read_form(), (b"%d" % block, responses.last),
+                    done=partial(self._came, channel, until), usual=plainly_accepted, block=block / 1000, until=until,
                 )  # fmt: skip
                 receipts, found = sent
                 if found is not None:

@@ -72,6 +72,26 @@ def test_late_within_the_handler(q: Rig):
     assert inbox(q) == []
 
 
+@pytest.mark.parametrize("others", [True, False], ids=["with others awaited", "alone"])
+def test_late_by_what_the_mark_says(q: Rig, others: bool):
+    """Found out by the response's own id, once it is written: it is taken away again, and nothing of it stays."""
+    event = request()
+    entry = asked(q, event)
+    mark = q.keys.mark(event.unique)
+    q.client.xdel(q.keys.lane(0), entry.id)
+    q.client.xack(q.keys.lane(0), "elkmq", entry.id)
+    q.client.xadd(q.keys.lane(0), {"event": event.json, "v": "1", "reply_to": "box", "ttl": "1", "first": "1"})
+    (found,) = q.run(q.verbs.wait_for_entries("c", 1, [b"r", b"0"], 100))
+    q.client.set(mark, found.id + b"|box|1", px=60_000)
+    if others:
+        q.client.xadd(q.keys.replies("box"), {"response": RESPONSE, "uuid": "other"})
+        q.client.pexpire(q.keys.replies("box"), 50_000)
+    assert q.run(completing(q, found, uuid_of(event)))[:2] == ("mine", "late")
+    assert [uuid_ for _, uuid_, _ in inbox(q)] == ([b"other"] if others else [])
+    assert q.client.exists(q.keys.replies("box")) == int(others)
+    assert q.stats().in_flight == 0
+
+
 def test_nobody_waits_for_an_event_of_ours_without_an_inbox(q: Rig):
     event = outgoing()
     entry = asked(q, event)
