@@ -145,13 +145,13 @@ class ServiceEvent:
         else:
             number, timeout, action, payload = _fields(pairs)
         if type(number) is not int or number < 0 or number >> 128:
-            raise _not_an_event(f"request_uuid is {shown(number)}, not an unsigned 128-bit integer")
+            raise _not_an_event(f"request_uuid is {_said(number)}, not an unsigned 128-bit integer")
         if type(timeout) is not int or not 0 < timeout <= MAX_TIMEOUT:
-            raise _not_an_event(f"timeout is {shown(timeout)}, not whole seconds from 1 to 65535")
+            raise _not_an_event(f"timeout is {_said(timeout)}, not whole seconds from 1 to 65535")
         if type(action) is not str:
-            raise _not_an_event(f"action is {shown(action)}, not text")
+            raise _not_an_event(f"action is {_said(action)}, not text")
         if payload is not None and type(payload) is not str:
-            raise _not_an_event(f"payload is {shown(payload)}, neither text nor null")
+            raise _not_an_event(f"payload is {_said(payload)}, neither text nor null")
         if "\\u" in text and not (encodable(action) and (payload is None or encodable(payload))):
             raise _not_an_event("its text has half a surrogate pair")
         event = _new(ServiceEvent)  # what __init__ checks has been checked
@@ -264,6 +264,10 @@ _SPACE = " \t\n\r"
 
 class _Pairs(list[tuple[str, Any]]):
     """An object of JSON with its keys in order and as often as they came, to tell it from an array."""
+
+
+def _said(value: object) -> str:
+    return "an object" if type(value) is _Pairs else shown(value)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -75,14 +75,21 @@ class Holder:
 
     async def run(self, call: Call[T]) -> T:
         """Send a delivery's verb and wait for its answer."""
-        if self.foreign:
-            raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
+        if self._closed or self.foreign:
+            raise self._refusal()
         return await self._channel.run(call)
+
+    def _refusal(self) -> QueueClosed:
+        if self.foreign:
+            return QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
+        return QueueClosed(
+            "the queue or consumer of this delivery was closed, which handed it back; nothing changed; settle before closing."
+        )
 
     async def post(self, call: Call[frozenset[int]], key: Delivered) -> None:
         """Send the acknowledgement of a delivery; a refusal is reported when it comes."""
-        if self.foreign:
-            raise QueueClosed("this delivery belongs to the parent process; nothing changed; settle it there.")
+        if self._closed or self.foreign:
+            raise self._refusal()
         self.state.settling.add(key)
         try:
             await self._channel.post(call, partial(self._acknowledged, key))

@@ -50,9 +50,9 @@ def outgoing(send: Send) -> Outgoing:
     """
     event = checked(send.event)
     delay, priority = 0, 0
-    if send.delay != 0:
+    if send.delay != 0 or type(send.delay) is bool:
         delay = milliseconds("delay", send.delay)
-    if send.priority != 0:
+    if send.priority != 0 or type(send.priority) is not int:
         priority = whole("priority", send.priority, 0, MAX_PRIORITY)
     fields: tuple[bytes | str | int, ...] = ()
     if send.ttl is not None:

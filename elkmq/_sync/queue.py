@@ -88,7 +88,15 @@ class EventQueue(Administration):
             ServerConnectionError: The server could not be reached; enqueue the same event again, it is added once.
         """
         pool, verbs = self._session.open()
-        more = delay != 0 or priority != 0 or ttl is not None or headers is not None or dedupe_id is not None
+        more = (
+            delay is False
+            or delay != 0
+            or priority is False
+            or priority != 0
+            or ttl is not None
+            or headers is not None
+            or dedupe_id is not None
+        )
         pairs = None if more else plain((event,))
         if pairs is not None:
             return (pool.run(verbs.enqueue_plain(pairs)))[0].timestamp

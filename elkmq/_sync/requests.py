@@ -46,7 +46,7 @@ class Requests:
         # The uuid is what responses are known by, also where the event came out of a queue.
         unique = uuid_hex(event)
         values: tuple[bytes, ...]
-        if priority != 0 or headers is not None:
+        if type(priority) is not int or priority != 0 or headers is not None:
             request = outgoing(Send(event, priority=priority, headers=headers, dedupe_id=unique))
             fields = ("ttl", ttl, "reply_to", self._inbox.name, *request.fields)
             form, values = Form(verbs.enqueue([replace(request, inbox=self._inbox.name, fields=fields)])), ()

@@ -135,7 +135,7 @@ def test_only_json_s_own_spaces_may_stand_around_it(space):
         (b'{"request_uuid":5,"timeout":"10","action":"a"}', "timeout is '10', not whole seconds from 1 to 65535"),
         (b'{"request_uuid":5,"timeout":true,"action":"a"}', "timeout is True, not whole seconds"),
         (b'{"request_uuid":5,"timeout":10,"action":null}', "action is None, not text"),
-        (b'{"request_uuid":5,"timeout":10,"action":"a","payload":{}}', r"payload is \[\], neither text nor null"),
+        (b'{"request_uuid":5,"timeout":10,"action":"a","payload":{}}', "payload is an object, neither text nor null"),
         (b'{"request_uuid":5,"timeout":10,"action":"\\ud800"}', "half a surrogate pair"),
         (b"[5]", r"it is \[5\], not an object"),
         (b"nope", "it is not JSON"),

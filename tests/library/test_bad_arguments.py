@@ -103,7 +103,7 @@ async def test_spans_of_time(calls):
             "Options(dedupe_window)": lambda v: Options(dedupe_window=v),
         }
 
-    await calls((*NUMBERS, *TEXTS, *OTHERS, timedelta.min, timedelta.max, 1e10), make)
+    await calls((*NUMBERS, *TEXTS, *OTHERS, False, timedelta.min, timedelta.max, 1e10), make)
 
 
 async def test_whole_numbers(calls):
@@ -124,7 +124,7 @@ async def test_whole_numbers(calls):
             "create_response(timeout)": lambda v: ServiceEvent.create_response(event(), "a", timeout=v),
         }
 
-    await calls((*NUMBERS, *TEXTS, *OTHERS, 1.5, timedelta(1)), make)
+    await calls((*NUMBERS, *TEXTS, *OTHERS, False, -0.0, 1.5, timedelta(1)), make)
 
 
 async def test_flags(calls):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from elkmq import InvalidOption, Options
+from elkmq import InvalidOption, Options, QueueClosed
 from tests.library.helpers import BEFORE_ANOTHER_LOOK, event, fill, lose_leases, soon, until
 from tests.waiting import eventually, eventually_async
 
@@ -351,3 +351,23 @@ async def test_a_wake_token_in_the_hands_of_one_that_is_frozen_keeps_the_others_
         assert delivery.event == sent
         await delivery.ack()
     program.signal(signal.SIGCONT)
+
+
+async def test_what_was_handed_back_at_the_close_is_not_settled_any_more(library, fast_url, name):
+    async with library() as lib:
+        queue = lib.queue(name, fast_url)
+        await queue.enqueue_many([event(str(i)) for i in range(5)])
+        consumer = await queue.consumer(prefetch=5)
+        held = await consumer.get_many(5, 5)
+        await consumer.close()
+        verbs = (
+            lambda d: d.ack(),
+            lambda d: d.ack(wait=False),
+            lambda d: d.reject("no"),
+            lambda d: d.requeue(),
+            lambda d: d.respond("a", "b", wait=False),
+        )
+        for settle, delivery in zip(verbs, held, strict=True):
+            with pytest.raises(QueueClosed, match="was closed, which handed it back; nothing changed"):
+                await settle(delivery)
+        assert (await queue.stats()).ready == 5
