@@ -90,7 +90,7 @@ class EventQueue(Administration):
         more = (
             delay is False
             or delay != 0
-            or priority is False
+            or type(priority) is not int  # False, -0.0
             or priority != 0
             or ttl is not None
             or headers is not None
