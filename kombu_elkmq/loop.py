@@ -105,19 +105,16 @@ class Loop:
             self.leave()
             return
         session.cork()
-        if not (
-            session.stirred
-            or session.unsent
-            or session.deliveries.untold
-            or self._read
-            or clock.now() >= session.sweep_at
-        ):
+        untold, handed_out, self._handed_out = session.deliveries.untold, self._handed_out, False
+        if handed_out and not untold and self._hub.consolidate_callback is not None:
+            # Tasks for pool processes are written after the next poll, which does not wait. All this comes after that.
+            self.soon = True
+            return
+        if not (untold or session.stirred or session.unsent or self._read or clock.now() >= session.sweep_at):
             return  # most passes are about results of pool processes
         session.stirred = False
         read, self._read = self._read, False
-        # Tasks for pool processes are written after the next poll. Whatever else can wait for that comes then.
-        self.soon, self._handed_out = self._handed_out and self._hub.consolidate_callback is not None, False
-        session.pump.run(read=read, block=not self.soon)
+        session.pump.run(read=read)
         session.check()
         session.chores()
         session.relay.run()
@@ -126,7 +123,6 @@ class Loop:
         self._watch()
         if session.deliveries.deliverable():
             self.due = session.pipe in self._watched
-        session.stirred = session.stirred or self.soon
 
     def _look(self) -> None:
         """Once a second: connections that say nothing may be broken, and answers that nobody waits for may be there."""

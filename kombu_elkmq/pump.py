@@ -114,11 +114,10 @@ class Pump:
         now = clock.now()
         return min(1.0, max(0.0, session.sweep_at - now) + 0.005, max(0.0, self.put_off - now))
 
-    def run(self, *, read: bool = True, block: bool = True) -> None:
+    def run(self, *, read: bool = True) -> None:
         """Do what can be done now.
 
         :param read: look for replies; False: whoever watches the connections says when there are any
-        :param block: begin to wait for entries; False: the next call does, which follows at once
         """
         session = self._session
         self.forget_put_off()  # whatever follows: a time that is over would wake an event loop again and again
@@ -131,8 +130,7 @@ class Pump:
             return
         self.takes.feed(now)
         session.push_uncorked()
-        if block:
-            self.blocking.begin()
+        self.blocking.begin()
 
     def forget_put_off(self) -> None:
         """What was put off is looked at now."""

@@ -130,7 +130,7 @@ class Pumps(Pump):
         """Seconds after which `run` is to be called again though nothing could be read."""
         return min(super().next_look(), *(pump.next_look() for pump in self._all()), math.inf)
 
-    def run(self, *, read: bool = True, block: bool = True) -> None:
+    def run(self, *, read: bool = True) -> None:
         """Do what can be done now."""
         session, pumps = self._session, self._all()
         self.forget_put_off()
@@ -144,7 +144,7 @@ class Pumps(Pump):
         self.takes.ready = set(pumps)
         self.takes.feed(now)
         session.push_uncorked()
-        for pump in pumps if block else ():
+        for pump in pumps:
             pump.blocking.begin()
 
     def let_go(self, reader: Reader) -> None:
