@@ -1,6 +1,6 @@
 """A Celery worker on elkmq:// beside one on redis://, in turns on one server: no-op tasks a second, idle cost, round trip.
 
-python benchmarks/kombu_celery.py [--tasks 2000] [--rounds 3] [--pools prefork,solo,late]
+python benchmarks/kombu_celery.py [--tasks 2000] [--rounds 3] [--pools prefork,solo,late] [--round-trips 1000]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from array import array
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from tests.servers import Server
 from tests.waiting import Program, eventually
 
 kombu_elkmq.register()
+
+WARM = 50
+"""Round trips that do not count."""
 
 APP = """
 import json, os, time
@@ -45,16 +49,24 @@ class Run:
     """One worker on one of the two brokers."""
 
     def __init__(
-        self, server: Server, scheme: str, stack: ExitStack, *, pool: str, late: bool, results: bool = False
+        self,
+        server: Server,
+        scheme: str,
+        stack: ExitStack,
+        *,
+        pool: str,
+        late: bool,
+        results: bool = False,
+        db: int = 0,
     ) -> None:
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (self.folder / "benchmark_app.py").write_text(APP)
         self.record = self.folder / "record"
-        self.redis = redis.Redis(port=server.port)
-        self.redis.flushall()
-        broker = server.url.replace("redis", scheme, 1)
+        self.redis = redis.Redis(port=server.port, db=db)
+        self.redis.flushdb()
+        broker = server.url.replace("redis", scheme, 1).replace("/0", f"/{db}")
         conf = {"task_ignore_result": not results, "task_acks_late": late, "worker_prefetch_multiplier": 50}
-        backend = server.url.replace("/0", "/1") if results else None
+        backend = server.url.replace("/0", "/15") if results else None
         self.env = {
             "BROKER": broker, "CONF": json.dumps(conf), "RECORD": str(self.record), "PYTHONPATH": os.pathsep.join(
                 [str(self.folder), *sys.path]), **({"BACKEND": backend} if backend else {}),
@@ -108,17 +120,27 @@ def rate(server: Server, scheme: str, tasks: int, pool: str, late: bool) -> floa
         return tasks / (marks["last"] - marks["first"])
 
 
-def round_trip(server: Server, scheme: str) -> float:
-    """Median of delay().get(), seconds; results over redis:// for both."""
+def noop() -> None:
+    """The worker's task, as its caller knows it."""
+
+
+def round_trips(server: Server, pool: str, rounds: int) -> tuple[float, float]:
+    """Median of delay().get(), seconds, on elkmq:// and redis:// in turn, with a worker on each all the while. Results go over
+    redis:// for both.
+    """
     with ExitStack() as stack:
-        run = Run(server, scheme, stack, pool="prefork", late=False, results=True)
-        run.start()
-        times = []
-        for _ in range(100):
-            started = time.perf_counter()
-            run.app.send_task("noop", ("x",)).get(timeout=10)
-            times.append(time.perf_counter() - started)
-        return statistics.median(times[10:])
+        tasks, found = [], [array("d"), array("d")]
+        for db, scheme in enumerate(("elkmq", "redis")):
+            run = Run(server, scheme, stack, pool=pool, late=False, results=True, db=db)
+            run.start()
+            tasks.append(run.app.task(name="noop")(noop))
+        for n in range(rounds + WARM):
+            for which in (0, 1) if n % 2 else (1, 0):
+                started = time.perf_counter()
+                tasks[which].delay().get(timeout=10)
+                if n >= WARM:
+                    found[which].append(time.perf_counter() - started)
+        return statistics.median(found[0]), statistics.median(found[1])
 
 
 def idle(server: Server, scheme: str, seconds: float = 20.0) -> tuple[float, float]:
@@ -138,21 +160,25 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pools", default="prefork,solo,late")
+    parser.add_argument("--round-trips", type=int, default=1000)
     args = parser.parse_args()
     with Server() as server:
         print(f"{server.binary.label:34} {'elkmq://':>9} {'redis://':>9}        ratio")
         for kind in args.pools.split(","):
             pool, late = ("prefork", True) if kind == "late" else (kind, False)
-            found = {
-                scheme: [rate(server, scheme, args.tasks, pool, late) for _ in range(args.rounds)]
-                for scheme in ("elkmq", "redis")
-            }
-            ours, theirs = statistics.median(found["elkmq"]), statistics.median(found["redis"])
+            found = [
+                [rate(server, scheme, args.tasks, pool, late) for scheme in ("elkmq", "redis")]
+                for _ in range(args.rounds)
+            ]
+            ours, theirs = (statistics.median(rates) for rates in zip(*found, strict=True))
             print(
                 f"{'no-op tasks a second, ' + kind:34} {ours:9.0f} {theirs:9.0f}      {ours / theirs:6.2f}", flush=True
             )
-        ours, theirs = round_trip(server, "elkmq") * 1e3, round_trip(server, "redis") * 1e3
-        print(f"{'delay().get(), median':34} {ours:9.2f} {theirs:9.2f} ms   {ours / theirs:6.2f}", flush=True)
+        for pool in ("prefork", "solo"):
+            ours, theirs = (1e3 * each for each in round_trips(server, pool, args.round_trips))
+            print(
+                f"{f'delay().get(), median, {pool}':34} {ours:9.2f} {theirs:9.2f} ms   {ours / theirs:6.2f}", flush=True
+            )
         ours, theirs = idle(server, "elkmq")[0], idle(server, "redis")[0]
         print(f"{'idle worker, commands a second':34} {ours:9.2f} {theirs:9.2f}      {ours / theirs:6.2f}", flush=True)
 
