@@ -207,6 +207,8 @@ class Deliveries:
                 part, reader.settled = reader.settled[:PER_SETTLE], reader.settled[PER_SETTLE:]
                 if not reader.settled:
                     self._dirty.popleft()
+                if len(part) > 1:
+                    part.sort(key=_age)  # so the server finds them at one look
                 if part and not reader.lost:
                     self._send(reader, part)
         session.push_uncorked()
@@ -331,6 +333,12 @@ class Deliveries:
         for held in channel.unacked.values():
             found.setdefault(held.reader, []).append(held.delivered)
         return found
+
+
+def _age(delivered: Delivered) -> tuple[bytes, int, int]:
+    lane, id_ = delivered
+    ms, _, sequence = id_.partition(b"-")
+    return lane, int(ms), int(sequence)
 
 
 def _answered(reader: Reader, delivered: list[Delivered], outcome: Any) -> None:

@@ -110,8 +110,15 @@ class Loop:
             # Tasks for pool processes are written after the next poll, which does not wait. All this comes after that.
             self.soon = True
             return
-        if not (untold or session.stirred or session.unsent or self._read or clock.now() >= session.sweep_at):
-            return  # most passes are about results of pool processes
+        if not (session.stirred or session.unsent or self._read or clock.now() >= session.sweep_at):
+            # Most passes are about results of pool processes, others only bring acknowledgements.
+            if not untold:
+                return
+            session.deliveries.flush()
+            if session.deliveries.deliverable():  # and with each that is handed out more is asked for
+                session.push()
+                self.due = session.pipe in self._watched
+                return
         session.stirred = False
         read, self._read = self._read, False
         session.pump.run(read=read)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import metadata
 from typing import Any
 
@@ -60,6 +59,7 @@ class Transport(base.Transport):
 
     def establish_connection(self) -> Session:
         """Connect, in one attempt."""
+        signals.listen()
         endpoint, options = urls.endpoint_of(self.client, tls=self.tls)
         session = (ClusterSession if endpoint.cluster else Session)(self.client, endpoint, options)
         session.connect()
@@ -126,5 +126,4 @@ class SecureTransport(Transport):
 
 
 # A worker loads this before it forks its pool, and opens its connection after that; the tasks' results are in the children.
-if "celery" in sys.modules:
-    signals.listen()
+signals.listen()

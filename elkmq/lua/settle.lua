@@ -3,8 +3,8 @@
 -- KEYS  1 main lane
 -- ARGV  1 consumer  2 1 = keep in the event log  3 1 = count here (server older than 7.0)  then lane, id, lane, id, ...
 -- Returns 0 where all were accepted, else the positions (from 1) of those that were refused: their lease is lost.
--- Cost of one: XPENDING, XACK, XDEL. Of many as well, where they were handed out one after the other in one lane and are
--- given in that order, else one XPENDING more for each.
+-- Cost of one: XPENDING, XACK, XDEL. Of many as well, where they were handed out in one lane, hardly more in between, and are
+-- given in that order; else one XPENDING more for each.
 -- Deliveries of the main lane, all of them this consumer's, are settled before the includes are even defined.
 if ARGV[2] ~= '1' and ARGV[3] ~= '1' and #ARGV < 2000 then
   local ids, n = {}, 0
@@ -13,12 +13,13 @@ if ARGV[2] ~= '1' and ARGV[3] ~= '1' and #ARGV < 2000 then
     n = n + 1
     ids[n > 0 and n or 1] = ARGV[i + 1]
   end
-  local pending = n > 0 and redis.pcall('XPENDING', KEYS[1], 'elkmq', ids[1], ids[n], n, ARGV[1]) or {}
-  local mine = n > 0 and not pending.err and #pending == n
-  for i = 1, mine and n or 0 do
-    if pending[i][1] ~= ids[i] then mine = false end
+  -- Of what is being worked on some are done before others: a few more may lie in between.
+  local pending = n > 0 and redis.pcall('XPENDING', KEYS[1], 'elkmq', ids[1], ids[n], n > 1 and 2 * n + 8 or 1, ARGV[1]) or {}
+  local mine = 0
+  for i = 1, pending.err and 0 or #pending do
+    if pending[i][1] == ids[mine + 1] then mine = mine + 1 end
   end
-  if mine then
+  if n > 0 and mine == n then
     redis.call('XACK', KEYS[1], 'elkmq', unpack(ids))
     redis.call('XDEL', KEYS[1], unpack(ids))
     return 0
