@@ -17,6 +17,8 @@ class Attendant:
     """A client's part in the chores of one queue, done once a ``lease`` (seconds) and when something is due."""
 
     consumer = ""
+    quiet = False
+    settings = None
 
     def __init__(self, verbs: Verbs, lease: float) -> None:
         self.verbs = verbs

@@ -16,19 +16,18 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+from elkmq._core.call import Call
+from elkmq._core.chores import BEATS, Chores
 from elkmq._core.clock import now
 from elkmq._core.entry import Tended
-from elkmq._core.verbs import Verbs, beat
+from elkmq._core.verbs import Verbs, beat, left_over, settings_of
 from elkmq._endpoint import Endpoint
 from elkmq._sync.link import Channel
 from elkmq.errors import EventQueueError, FormatTooNew, LeaseLost, ServerConnectionError
 
 log = logging.getLogger("elkmq")
-
-BEATS = 3
-"""Heartbeats per lease: two may be lost."""
 
 PATIENCE = 1 / 6
 """Of the shortest lease: how long a heartbeat's answer, or connecting, may take before another connection is tried. Two thirds
@@ -54,6 +53,14 @@ class Member(Protocol):
     lease: float
 
     @property
+    def quiet(self) -> bool:
+        """Whether its queue needs no chores as far as it knows: nothing came since the last ones, and it waits for more."""
+
+    @property
+    def settings(self) -> bytes | None:
+        """The text of its queue's settings, as far as it knows."""
+
+    @property
     def consumer(self) -> str | None:
         """Its name at the server; None while it is not registered, "" for one that does chores only."""
 
@@ -67,11 +74,22 @@ class Member(Protocol):
         """The server does not know it any more."""
 
 
+class Work(NamedTuple):
+    """What the heart has to do now."""
+
+    everyone: list[Member]
+    beating: bool
+    tending: list[Member]
+    """Whose chores are due."""
+    looking: list[Member]
+    """Where it is enough to look whether there are any."""
+
+
 class Heart:
     """The heartbeats of one process for one server (on a Cluster: for one queue's slot).
 
-    All consumers' leases are renewed by one call (beat.lua). The chores (tend.lua) are done once a lease, and when one of
-    the queues has something due.
+    All consumers' leases are renewed by one call (beat.lua). The chores (tend.lua) are done when something is due, and as
+    `elkmq._core.chores` has it.
     """
 
     def __init__(self, endpoint: Endpoint, slot_key: bytes | None) -> None:
@@ -80,8 +98,7 @@ class Heart:
         self._changed = threading.Condition()
         self._beat_at = 0.0
         # Weak: who drops a consumer without closing it loses the lease, and what it held comes back.
-        self._members: weakref.WeakKeyDictionary[Member, float] = weakref.WeakKeyDictionary()
-        """When each one's chores are due."""
+        self._members: weakref.WeakKeyDictionary[Member, Chores] = weakref.WeakKeyDictionary()
         self._thread: threading.Thread | None = None
         self._unanswered: float | None = None
         """Since when no heartbeat was answered; None: the last one was."""
@@ -97,7 +114,7 @@ class Heart:
             self._beat_at = (
                 min(self._beat_at, at + member.lease / BEATS) if self._members else at + member.lease / BEATS
             )
-            self._members[member] = at + member.lease / BEATS
+            self._members[member] = Chores(at + member.lease / BEATS)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="elkmq-heart", daemon=True)
                 self._thread.start()
@@ -107,8 +124,7 @@ class Heart:
         """Do its queue's chores in so many seconds, if not before: an entry is due then, or a lease ends."""
         at = now() + seconds + random.uniform(0, JITTER)  # noqa: S311 - not for secrets
         with self._changed:
-            if member in self._members and at < self._members[member]:
-                self._members[member] = at
+            if member in self._members and self._members[member].sooner(at):
                 self._changed.notify()
 
     def remove(self, member: Member) -> None:
@@ -121,23 +137,22 @@ class Heart:
         channel, patience = None, 0.0
         try:
             while work := self._due():
-                beating, everyone, tending = work
-                if channel is None or patience != self._patience(everyone):
+                if channel is None or patience != self._patience(work.everyone):
                     if channel is not None:
                         channel.close()
-                    patience = self._patience(everyone)
+                    patience = self._patience(work.everyone)
                     # A heartbeat that could not be sent for longer than a beat is worth no more than the next one.
                     channel = Channel(self._endpoint.hurried(patience), slot_key=self._slot_key, retry_for=1.0)
                 try:
-                    if beating:
-                        self._beat(channel, everyone)
-                    if tending:
+                    if work.beating:
+                        self._beat(channel, work.everyone)
+                    if tending := work.tending + self._look(channel, work.looking):
                         self._tend(channel, tending)
                 except Exception:
                     log.exception("a heartbeat failed; the next one is in a moment")
                     self._sooner_beat(1.0)
                 # The members must be able to go while this thread waits.
-                del work, everyone, tending
+                del work, tending
         finally:
             if channel is not None:
                 channel.close()
@@ -150,11 +165,11 @@ class Heart:
         least = LEAST_PATIENCE * (1 << min(self._failures, 10))
         return min(self._endpoint.options.socket_timeout, max(least, shortest * PATIENCE))
 
-    def _due(self) -> tuple[bool, list[Member], list[Member]] | None:
-        """Wait until there is something to do: whether it is a beat, for whom, and whose chores; None: nobody is left."""
+    def _due(self) -> Work | None:
+        """Wait until there is something to do; None: nobody is left."""
         with self._changed:
             while members := list(self._members.items()):
-                wait = min(self._beat_at, *(due for _, due in members)) - now()
+                wait = min(self._beat_at, *(chores.at for _, chores in members)) - now()
                 if wait <= 0:
                     break
                 del members
@@ -168,10 +183,13 @@ class Heart:
             everyone = [member for member, _ in members]
             if beating:
                 self._beat_at = at + min(m.lease for m in everyone) / BEATS
-            tending = [member for member, due in members if due <= at]
-            for member in tending:
-                self._members[member] = at + member.lease
-            return beating, everyone, tending
+            tending: list[Member] = []
+            looking: list[Member] = []
+            for member, chores in members:
+                if chores.at <= at:
+                    enough = chores.begin(at, member.lease, quiet=member.quiet)
+                    (looking if enough else tending).append(member)
+            return Work(everyone, beating, tending, looking)
 
     def _sooner_beat(self, seconds: float) -> None:
         with self._changed:
@@ -182,9 +200,11 @@ class Heart:
         parts = [named[start : start + QUEUES_PER_BEAT] for start in range(0, len(named), QUEUES_PER_BEAT)]
         while parts:
             part = parts.pop(0)
+            chores = [self._chores(member) for member, _ in part]
+            watch = [each.watch() for each in chores]
             sent = now()
             try:
-                replies = channel.run(beat([(m.verbs, name, round(m.lease * 1000)) for m, name in part]))
+                replies = channel.run(beat([(m.verbs, name, round(m.lease * 1000)) for m, name in part], watch))
             except EventQueueError as error:
                 if len(part) > 1 and not isinstance(error, ServerConnectionError):
                     parts += [[one] for one in part]  # one queue's trouble is not the others'
@@ -196,14 +216,33 @@ class Heart:
                 continue
             self._unanswered, self._failures = None, 0
             self._works("", f"the heartbeats to {self._endpoint.describe()} go on")
-            for (member, name), left in zip(part, replies, strict=True):
+            for (member, name), left, each, watched in zip(part, replies, chores, watch, strict=True):
                 if left < 0:
                     _tell(member.gone, name)
                     continue
+                each.beaten(watched=watched, alone=left >= round(member.lease * 1000))
                 _tell(member.heard, sent)
                 # Others' leases ran out, or will before anybody else has a reason to look.
                 if left < member.lease * 1000 / BEATS:
                     self.sooner(member, left / 1000)
+
+    def _chores(self, member: Member) -> Chores:
+        with self._changed:
+            return self._members.get(member) or Chores(0.0)
+
+    def _look(self, channel: Channel, members: list[Member]) -> list[Member]:
+        """Which queues, of those where nothing happened, need their chores all the same."""
+        found: list[Member] = []
+        for start in range(0, len(members), QUEUES_PER_BEAT):
+            part = members[start : start + QUEUES_PER_BEAT]
+            queues = [member.verbs for member in part]
+            calls: list[Call[Any]] = [left_over(queues), settings_of(queues)]
+            left, texts = channel.run_many(calls)
+            if left != 0 or isinstance(texts, EventQueueError):
+                found += part  # of whatever is wrong there the chores tell more
+            else:
+                found += [member for member, text in zip(part, texts, strict=True) if text != member.settings]
+        return found
 
     def _fails(self, what: str, text: str, error: EventQueueError) -> None:
         """Say it once, not at every attempt."""
@@ -231,6 +270,7 @@ class Heart:
                 self._works(name, f"the chores of {name} are done again")
                 _tell(member.heard, sent)
                 _tell(member.tended, reply)
+                self._chores(member).done(taken_over=reply.taken_over > 0)
                 if reply.more:
                     self.sooner(member, 0.0)
                 elif 0 <= reply.next_event < member.lease * 1000:

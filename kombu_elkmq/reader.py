@@ -80,6 +80,10 @@ class Reader:
         self.server_ahead = float("-inf")
         self.registered = False
         self.lost = False
+        self.settings: bytes | None = None
+        """As text."""
+        self._tended = False
+        """Whether the chores were done, and nothing came since."""
 
     # -- for the heart, on its thread
 
@@ -88,12 +92,20 @@ class Reader:
         """Its name at the server."""
         return self.session.name if self.registered else None
 
+    @property
+    def quiet(self) -> bool:
+        """Whether its queue needs no chores as far as it knows: nothing came since the last ones, which would be counted. What comes to
+        a reader's own queue, as events do, need not be.
+        """
+        return (self._tended or self.auto_delete) and not (self.hungry or self.known)
+
     def heard(self, sent: float) -> None:
         """The lease holds."""
         self.confirmed = max(self.confirmed, sent)
 
     def tended(self, reply: Tended) -> None:
         """The chores were done."""
+        self._tended = True
         self.learn(reply.settings)
         if reply.outbox and self.relays:
             self.session.relay.look(self)
@@ -120,6 +132,7 @@ class Reader:
 
     def learn(self, text: bytes | None) -> None:
         """Note what the queue is set to do."""
+        self.settings = text
         self.note(read_settings(text))
 
     def note(self, found: Mapping[str, str]) -> None:
@@ -169,6 +182,8 @@ class Reader:
 
     def put(self, entries: list[Entry]) -> None:
         """Buffer what was handed out; what came before, in another reply, is not put twice."""
+        if entries:
+            self._tended = False
         for entry in entries:
             delivered = (entry.lane, entry.id)
             if delivered not in self.known and delivered not in self.settling:

@@ -171,6 +171,14 @@ class Holder:
 
     # -- for the heart, on its thread
 
+    quiet = False
+    """Chores are done once a lease, whatever happens."""
+
+    @property
+    def settings(self) -> bytes | None:
+        """The text of the queue's settings."""
+        return self._settings
+
     @property
     def consumer(self) -> str | None:
         """Its name at the server."""

@@ -28,6 +28,17 @@ def test_a_heartbeat_renews_and_says_who_is_not_known(q: Rig, name: str):
     other.close()
 
 
+def test_a_heartbeat_of_who_is_alone_says_its_own_lease(q: Rig):
+    q.open("c", lease=1000)
+    assert q.run(beat([(q.verbs, "c", 2 * LEASE)])) == [2 * LEASE]
+
+
+def test_a_heartbeat_that_is_not_to_look_says_its_own_lease(q: Rig):
+    q.open("a", "b")
+    q.let_lease_end("a")
+    assert q.run(beat([(q.verbs, "b", LEASE)], [False])) == [LEASE]
+
+
 def test_a_heartbeat_says_when_somebody_s_lease_is_over(q: Rig):
     q.open("a", "b")
     q.let_lease_end("a")

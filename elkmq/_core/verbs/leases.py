@@ -202,10 +202,28 @@ class LeaseVerbs(OfQueue):
         return self._leave(consumer, n)
 
 
-def beat(consumers: Sequence[tuple[OfQueue, str, int]]) -> Call[list[int]]:
-    """Renew the leases, in ms, of consumers at one server; for each -1 where it is lost, else the ms until a lease ends."""
+def beat(consumers: Sequence[tuple[OfQueue, str, int]], watch: Sequence[bool] = ()) -> Call[list[int]]:
+    """Renew the leases, in ms, of consumers at one server; for each -1 where it is lost, else the ms until another's ends.
+
+    :param watch: for each, whether to look at those of others (if not, the reply is its own); default: all
+    """
     keys = tuple(verbs.keys.lane(0) for verbs, _, _ in consumers)
-    return Prepared("beat", keys, list)(*(part for _, name, lease in consumers for part in (name, lease)))
+    looks = watch or [True] * len(consumers)
+    parts = (part for (_, name, lease), look in zip(consumers, looks, strict=True) for part in (name, lease, int(look)))
+    return Prepared("beat", keys, list)(*parts)
+
+
+_LEFT_OVER = ("delayed", "outbox", "newer_entries", "message_queue", "response_stream", "answered")
+
+
+def left_over(queues: Sequence[OfQueue]) -> Call[int]:
+    """How many keys there are that only chores are about, of these queues together (on a Cluster: of one)."""
+    return command("EXISTS", *(queue.keys.of(ending) for queue in queues for ending in _LEFT_OVER), parse=int)
+
+
+def settings_of(queues: Sequence[OfQueue]) -> Call[list[bytes | None]]:
+    """The text of each one's settings."""
+    return command("MGET", *(queue.keys.of("settings") for queue in queues), parse=list)
 
 
 def all_heard() -> Call[bool]:

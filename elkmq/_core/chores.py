@@ -1,0 +1,65 @@
+"""When the chores of a consumer's queue (tend.lua) are due, and what a heartbeat (beat.lua) has to look at. No I/O, no clock.
+
+The chores are done once a lease, and when something is known to be due. Where nothing happens that would be most of what an idle
+consumer costs, so there a look is enough (`elkmq._core.verbs.left_over`) and they are done once in `RARELY` leases: for what
+a look cannot see, which are deliveries of consumers that nobody knows. Those can be there for a while after somebody died.
+
+A heartbeat looks at the others' leases to see whose is over. While there are none, it does so once a lease: whoever registers
+since then has a lease that ends after the next look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BEATS = 3
+"""Heartbeats per lease: two may be lost."""
+
+RARELY = 10
+"""Leases in which chores are done at least once."""
+
+
+@dataclass(slots=True, eq=False)
+class Chores:
+    """Of one queue; times are seconds on the process's own clock."""
+
+    at: float
+    """When they are due."""
+    known: bool = True
+    """Whether there is something to do then, as far as is known; False: a lease went by, no more."""
+    _looks: int = 0
+    """How often a look was enough, in a row."""
+    _wary: int = 0
+    """How many times more it is not."""
+    _alone: bool = False
+    _unseen: int = 0
+    """Heartbeats since the last one that looked at the others' leases."""
+
+    def sooner(self, at: float) -> bool:
+        """Something is due then; False: they are due before."""
+        if at >= self.at:
+            return False
+        self.at, self.known = at, True
+        return True
+
+    def begin(self, now: float, lease: float, *, quiet: bool) -> bool:
+        """They are due: set when they are again. Returns whether a look is enough; ``quiet``: nothing happened."""
+        enough = quiet and not self.known and not self._wary and self._looks < RARELY - 1
+        self._looks = self._looks + 1 if enough else 0
+        self.at, self.known = now + lease, False
+        return enough
+
+    def done(self, *, taken_over: bool) -> None:
+        """They were done; ``taken_over``: from somebody whose lease was over."""
+        self._wary = RARELY if taken_over else max(0, self._wary - 1)
+
+    def watch(self) -> bool:
+        """Whether the heartbeat that is about to be sent has to look at the others' leases."""
+        return not self._alone or self._unseen >= BEATS - 1
+
+    def beaten(self, *, watched: bool, alone: bool) -> None:
+        """It was answered."""
+        if watched:
+            self._alone, self._unseen = alone, 0
+        else:
+            self._unseen += 1

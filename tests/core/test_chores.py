@@ -1,0 +1,57 @@
+"""When a queue's chores are due, when a look is enough, and what a heartbeat looks at."""
+
+from __future__ import annotations
+
+from elkmq._core.chores import BEATS, RARELY, Chores
+
+LEASE = 30.0
+
+
+def test_the_first_chores_are_done_whatever_the_reader_says():
+    chores = Chores(10.0)
+    assert not chores.begin(10.0, LEASE, quiet=True)
+    assert chores.at == 40.0
+
+
+def test_where_nothing_happens_a_look_is_enough_for_as_long_as_is_said():
+    chores = Chores(0.0)
+    done = [not chores.begin(n * LEASE, LEASE, quiet=True) for n in range(2 * RARELY + 1)]
+    assert [n for n, each in enumerate(done) if each] == [0, RARELY, 2 * RARELY]
+
+
+def test_where_something_happened_they_are_done():
+    chores = Chores(0.0)
+    assert not any(chores.begin(n * LEASE, LEASE, quiet=False) for n in range(RARELY))
+
+
+def test_what_is_known_to_be_due_is_done_then():
+    chores = Chores(0.0)
+    chores.begin(0.0, LEASE, quiet=True)
+    assert not chores.sooner(40.0)
+    assert chores.sooner(20.0)
+    assert chores.at == 20.0
+    assert not chores.begin(20.0, LEASE, quiet=True)
+    assert chores.begin(50.0, LEASE, quiet=True)
+
+
+def test_after_somebody_died_a_look_is_not_enough_for_a_while():
+    chores = Chores(0.0)
+    chores.begin(0.0, LEASE, quiet=True)
+    chores.done(taken_over=True)
+    for n in range(RARELY):
+        assert not chores.begin(n * LEASE, LEASE, quiet=True)
+        chores.done(taken_over=False)
+    assert chores.begin(RARELY * LEASE, LEASE, quiet=True)
+
+
+def test_a_heartbeat_looks_at_others_each_time_and_where_there_are_none_once_a_lease():
+    chores = Chores(0.0)
+    for _ in range(3):
+        assert chores.watch()
+        chores.beaten(watched=True, alone=False)
+    chores.beaten(watched=True, alone=True)
+    watched = []
+    for _ in range(2 * BEATS):
+        watched.append(chores.watch())
+        chores.beaten(watched=watched[-1], alone=True)
+    assert watched == ([False] * (BEATS - 1) + [True]) * 2

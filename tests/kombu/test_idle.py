@@ -1,0 +1,54 @@
+"""A consumer with nothing to do costs little, and misses nothing by that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kombu import Connection
+
+from tests.kombu.conftest import Inbox
+from tests.kombu.test_costs import commands
+from tests.kombu.test_transport import queue_of
+from tests.servers import Server
+from tests.waiting import eventually
+
+
+def drained(inbox: Inbox, happened: Callable[[], bool]) -> bool:
+    return inbox.nothing_comes(0.05) and happened()
+
+
+def test_chores_of_a_queue_where_nothing_happens_are_looked_for_and_not_done(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
+) -> None:
+    server = make_server()
+    inbox = Inbox(make_connection(server.url, lease=1), queue_of(name))
+    # Each time that they are done there is a sample of the counters.
+    eventually(lambda: drained(inbox, lambda: server.client().llen(f"{name}(rates)") == 1), why="the first chores")
+    server.client().config_resetstat()
+    eventually(lambda: drained(inbox, lambda: commands(server).get("exists", 0) >= 3), why="three looks")
+    found = commands(server)
+    assert "lpush" not in found
+    assert found["zrange"] < found["zadd"]  # nor is each heartbeat for the leases of others, where there are none
+
+
+def test_they_are_done_where_something_is_left_over(
+    make_connection: Callable[..., Connection], fast_server: Server, name: str
+) -> None:
+    client = fast_server.client()
+    inbox = Inbox(make_connection(lease=1), queue_of(name))
+    eventually(lambda: drained(inbox, lambda: client.llen(f"{name}(rates)") == 1), why="the first chores")
+    client.lpush(f"{name}(message_queue)", "0-1")  # what a client of elk-mq 0.1 leaves
+    eventually(lambda: drained(inbox, lambda: not client.exists(f"{name}(message_queue)")), why="it to be gone")
+
+
+def test_settings_that_nobody_told_of_are_noticed(
+    make_connection: Callable[..., Connection], fast_server: Server, name: str
+) -> None:
+    client = fast_server.client()
+    connection = make_connection(lease=1)
+    inbox = Inbox(connection, queue_of(name))
+    reader = connection.default_channel.session.readers[name]
+    eventually(lambda: drained(inbox, lambda: client.llen(f"{name}(rates)") == 1), why="the first chores")
+    client.set(f"{name}(settings)", "format=1\nttl=60000\n")
+    eventually(lambda: drained(inbox, lambda: reader.ttl == 60_000), why="the reader to know")
+    assert not reader.plain
