@@ -37,6 +37,6 @@ if plain then return plain end
 --- include due
 --- include accept
 local events = events_from(2, false)
-local settings = look_up(events)
+local settings = look_up_one(events)
 check(settings, events)
 return (accept_all(settings, tonumber(ARGV[1]), events))

@@ -39,6 +39,6 @@ local events = {}
 for i = 2, #ARGV, 2 do
   events[i / 2] = {unique = ARGV[i], delay = 0, priority = '0', inbox = '', fields = {'event', ARGV[i + 1], 'v', '$FORMAT'}}
 end
-local settings = look_up(events)
+local settings = look_up_one(events)
 check(settings, events)
 return (accept_all(settings, tonumber(ARGV[1]), events))

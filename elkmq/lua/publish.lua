@@ -5,7 +5,7 @@
 -- Returns for each event its id as enqueue.lua does, '~' where its queue is gone; or 'changed' where a version is another:
 --   then nothing changed.
 -- Errors: ELKMQ_QUEUE_FULL, ELKMQ_FORMAT, ELKMQ_WRONG_KEY, ELKMQ_TOO_MANY_FIELDS.
--- Cost: HGET an exchange, MGET a queue, and an event: XADD, SET.
+-- Cost: HGET an exchange, MGET, and an event: XADD, SET.
 --- include keys
 --- include clock
 --- include settings

@@ -32,23 +32,35 @@ local function asked_before(mark, inbox)
   return by == inbox and 'waiting'
 end
 
--- Reads the settings and, for each event, the mark it left where it was accepted before. Of a wrong type MGET says nothing:
--- such a mark is none and is written over.
-local function look_up(events)
-  local names, text = {key('settings')}, nil
-  for i, event in ipairs(events) do names[i + 1] = key('enqueued:' .. event.unique) end
+-- Notes what is to be read before a queue's events are accepted: the settings of the queue that key() speaks of and, for each
+-- event, the mark it left where it was accepted before. look_up() reads it, of many queues at once.
+local function note_names(names, of, queue)
+  names[#names + 1], of[#of + 1] = key('settings'), queue
+  for _, event in ipairs(queue.events) do
+    names[#names + 1], of[#of + 1] = key('enqueued:' .. event.unique), event
+  end
+end
+
+-- Of a wrong type MGET says nothing: such a mark is none and is written over.
+local function look_up(names, of)
   for start = 0, #names - 1, 1000 do
     for j, found in ipairs(redis.call('MGET', unpack(names, start + 1, math.min(start + 1000, #names)))) do
-      if start + j == 1 then
-        text = found
+      local event = of[start + j]
+      if event.events then
+        event.settings = settings_of(found)
       elseif found then
-        local event = events[start + j - 1]
         local asked = asked_before(found, event.inbox)
         event.mark, event.waiting = asked ~= 'over' and found, asked == 'waiting'
       end
     end
   end
-  return settings_of(text)
+end
+
+local function look_up_one(events)
+  local names, of, queue = {}, {}, {events = events}
+  note_names(names, of, queue)
+  look_up(names, of)
+  return queue.settings
 end
 
 -- Looks at everything that accepting the events will write, before the first write. Plain events go to one stream, which
@@ -183,9 +195,14 @@ local function by_queue(events)
       table.insert(queues[index].events, event)
     end
   end
+  local names, of = {}, {}
   for index, queue in pairs(queues) do
     switch(KEYS[index])
-    queue.settings = look_up(queue.events)
+    note_names(names, of, queue)
+  end
+  look_up(names, of)
+  for index, queue in pairs(queues) do
+    switch(KEYS[index])
     check(queue.settings, queue.events)
   end
   switch(before)
