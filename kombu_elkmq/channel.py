@@ -170,6 +170,9 @@ class Channel(Topology):
                     return None
                 entry = found
             delivered, tag = (entry.lane, entry.id), self.next_tag()
+            if reader.repeated(entry):
+                session.deliveries.settle(reader, delivered)
+                continue
             try:
                 message = messages.message_of(reader, entry, self, tag, None)
             except messages.UNREADABLE as error:

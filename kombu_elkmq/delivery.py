@@ -115,6 +115,9 @@ class Deliveries:
         if reader.expired(entry):
             self.reject(reader, delivered, "expired")
             return
+        if reader.repeated(entry):
+            self._spend(reader, delivered)
+            return
         if unknown_format(entry):
             self.reject(reader, delivered, "format")  # a newer release brings it back
             return

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from kombu_elkmq.session import Session
 
 
+READ_BEFORE = 1000
+"""Messages of a queue that are remembered, so that one published again is known."""
+
+AGAIN = 10_000
+"""Milliseconds within which it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """A consumer of Kombu."""
@@ -73,11 +80,12 @@ class Reader:
         """Its dead letters go on to an exchange."""
         self.brief = False
         """Its messages are over before a lease is that was confirmed when they were handed out, and leave no trace then."""
+        self._read_before: dict[bytes, int] = {}
+        """Unique ids of what was handed to consumers -> when it was sent, where nothing else tells a repetition."""
         self.auto_delete = False
         self.alone = False
         """Its consumer is exclusive."""
-        self.confirmed = float("-inf")
-        self.server_ahead = float("-inf")
+        self.confirmed = self.server_ahead = float("-inf")
         self.registered = False
         self.lost = False
         self.settings: bytes | None = None
@@ -221,6 +229,21 @@ class Reader:
         """A delivery, for a process that has no session: see `kombu_elkmq.events.DELIVERY`."""
         lane, id_ = delivered
         return [self.queue, self.session.name, lane.decode(), id_.decode(), int(self.keep)]
+
+    def repeated(self, entry: Entry) -> bool:
+        """Whether a consumer was given the same message before, in an entry of its own: it was published again since the answer was
+        lost, to a queue where no mark tells (lua/include/accept.lua).
+        """
+        unique = entry.fields.get(b"unique")
+        if unique is None or not self.auto_delete or entry.lane == b"r":  # what came back is no repetition
+            return False
+        before = self._read_before.get(unique)
+        if before is not None and entry.timestamp - before < AGAIN:
+            return True
+        if len(self._read_before) >= READ_BEFORE:
+            del self._read_before[next(iter(self._read_before))]
+        self._read_before[unique] = entry.timestamp
+        return False
 
     def expired(self, entry: Entry) -> bool:
         """Whether an entry's time to live is over."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kombu import Connection, Queue
+from kombu import Connection, Exchange, Queue
 
 from elkmq import EventQueue
 from tests.kombu.conftest import Inbox
 from tests.kombu.test_costs import commands
 from tests.kombu.test_transport import declared, queue_of
+from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import Program, eventually
 
@@ -24,6 +25,11 @@ with Connection(url) as connection:
         while True:
             connection.drain_events()
 """
+
+
+def own(name: str) -> Queue:
+    """A queue as Celery has one for each reader of events."""
+    return Queue(name, Exchange(f"{name}-events", type="fanout"), auto_delete=True, durable=False, message_ttl=5)
 
 
 def brief(name: str, ttl: float = 5) -> Queue:
@@ -85,3 +91,52 @@ def test_what_a_killed_process_saw_is_handed_to_nobody(
             assert inbox.nothing_comes()
     assert inbox.bodies == []
     assert inbox.nothing_comes()
+
+
+def test_an_event_leaves_no_mark(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
+) -> None:
+    server = make_server()
+    connection = make_connection(server.url)
+    inbox = Inbox(connection, own(name), no_ack=True)
+    producer = connection.Producer(exchange=own(name).exchange)
+    producer.publish("warm")
+    inbox.wait(1)
+    server.client().config_resetstat()
+    producer.publish("x")
+    assert commands(server).get("set", 0) == 0
+    assert inbox.wait(2) == ["warm", "x"]
+
+
+def test_an_event_whose_answer_was_lost_is_read_once(
+    make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server, name: str
+) -> None:
+    inbox = Inbox(make_connection(), own(name), no_ack=True)
+    proxy = make_proxy(fast_server.url)
+    producer = make_connection(proxy.url).Producer(exchange=own(name).exchange)
+    producer.publish("first")
+    proxy.swallow("reply", b"precious")
+    producer.publish("precious")
+    proxy.wait_until_swallowed()
+    producer.publish("last")
+    # A copy of it that came twice would be before the last.
+    assert inbox.wait(3) == ["first", "precious", "last"]
+    assert fast_server.client().xinfo_stream(f"{name}(event_stream)").get("entries-added", 4) == 4
+    assert inbox.nothing_comes()
+
+
+def test_an_event_published_twice_with_one_message_id_is_read_once(connection: Connection, name: str) -> None:
+    inbox = Inbox(connection, own(name), no_ack=True)
+    producer = connection.Producer(exchange=own(name).exchange)
+    for body in ("a", "b", "a"):
+        producer.publish(body, message_id=f"{name}-{body}")
+    producer.publish("last")
+    assert inbox.wait(3) == ["a", "b", "last"]
+    found = own(f"{name}-got")(connection.default_channel)
+    found.declare()
+    for _ in range(2):
+        producer.publish("c", exchange=found.exchange.name, message_id=f"{name}-c")
+    message = found.get(no_ack=True)
+    assert message is not None
+    assert message.payload == "c"
+    assert found.get(no_ack=True) is None
