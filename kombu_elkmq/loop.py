@@ -40,15 +40,36 @@ class Guard:
     def __init__(self, poller: Any) -> None:
         self._poller = poller
         self.loops: list[Loop] = []
+        self._unregistered: set[int] = set()
+        """Descriptors that are not watched for certain."""
 
     def poll(self, timeout: float | None) -> Any:
         """Poll; raises where the leases turn out to be lost."""
-        due = [(loop.pipe, READ) for loop in self.loops if loop.due]
-        found = self._poller.poll(0 if due or any(loop.soon for loop in self.loops) else timeout)
+        due = []
         for loop in self.loops:
-            loop.due = loop.soon = False
+            if loop.due:
+                due.append((loop.pipe, READ))
+            if loop.due or loop.soon:
+                loop.due = loop.soon = False
+                timeout = 0
+        found = self._poller.poll(timeout)
+        for loop in self.loops:
             loop.guard()
         return [*(found or ()), *due] if due else found
+
+    def register(self, fd: Any, events: int) -> Any:
+        """Watch a descriptor."""
+        self._unregistered.discard(fd if isinstance(fd, int) else fd.fileno())
+        return self._poller.register(fd, events)
+
+    def unregister(self, fd: Any) -> None:
+        """Do not any more. Celery's prefork pool has this done for each of its processes in each pass, though most are not watched:
+        a system call that fails, and an exception, each.
+        """
+        if fd not in self._unregistered:
+            self._poller.unregister(fd)
+            if isinstance(fd, int):
+                self._unregistered.add(fd)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._poller, name)
@@ -101,7 +122,7 @@ class Loop:
 
     def _tick(self) -> None:
         session = self._session
-        if not session.connected and session.closed:
+        if session.closed and not session.connected:
             self.leave()
             return
         session.cork()

@@ -272,6 +272,8 @@ class Reader:
 
     def most(self) -> int:
         """The same when its consumers have nothing."""
+        if len(self.subscriptions) == 1:  # asked for with each message
+            return self.subscriptions[0].channel.qos.prefetch_count
         return max((subscription.channel.qos.prefetch_count for subscription in self.subscriptions), default=0)
 
     def choose(self) -> Subscription | None:

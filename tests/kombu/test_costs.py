@@ -75,6 +75,27 @@ def test_consume_and_ack(
     assert found["xreadgroup"] <= MESSAGES / 50 + 2
 
 
+def test_messages_that_come_one_at_a_time_cost_one_read_each(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
+) -> None:
+    """The wait that follows a message is the next one's read, however soon that comes."""
+    server = make_server()
+    connection = make_connection(server.url)
+    inbox = Inbox(connection, queue_of(name), prefetch=100)
+    producer = connection.Producer()
+    for n in range(3):
+        producer.publish("warm", routing_key=name)
+        inbox.wait(n + 1)
+    server.client().config_resetstat()
+    for n in range(20):
+        producer.publish(n, routing_key=name)
+        inbox.wait(n + 4)
+    connection.default_channel.session.taker.flush()
+    found = commands(server)
+    assert found["evalsha"] == 40  # publishing and acknowledging
+    assert found["xreadgroup"] <= 21
+
+
 def test_queues_without_settings_are_read_together(
     make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
@@ -168,3 +169,26 @@ def test_a_loop_goes_on_while_a_connection_is_mended(
     loop.until(lambda: len(inbox.messages) == 4, "what was sent back")
     loop.until(lambda: pending(fast_server, name) == 0, "the acknowledgement")
     loop.until(lambda: pending(fast_server, f"{name}-2") == 0, "the reject")
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_others_may_watch_a_descriptor_again_and_again(
+    loop: Passes, connection: Connection, closing: ExitStack, as_file: bool
+) -> None:
+    """Celery's pools have descriptors taken off the loop that are not watched, and put on again."""
+    loop.join(connection)
+    reading, writing = os.pipe()
+    end = closing.enter_context(os.fdopen(reading, "rb", buffering=0))
+    closing.callback(os.close, writing)
+    seen: list[bytes] = []
+    watched: Any = end if as_file else reading
+    for n in range(3):
+        loop.hub.remove_reader(watched)
+        loop.hub.remove_reader(reading)
+        loop.hub.add_reader(watched, lambda: seen.append(os.read(reading, 1)))
+        os.write(writing, b"x")
+        loop.until(lambda: len(seen) == n + 1, "the byte")  # noqa: B023 - not after this round
+        loop.hub.remove_reader(watched)
+        loop.hub.remove_reader(watched)
+    os.write(writing, b"x")
+    assert reading not in [fd for fd, _ in loop.hub.poller.poll(0) or ()]

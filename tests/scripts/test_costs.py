@@ -147,6 +147,17 @@ def test_cost_does_not_grow_with_what_is_there(own: Rig):
         assert after == before
 
 
+def test_acknowledgements_with_a_few_others_in_between_are_found_at_one_look(own: Rig):
+    q = own
+    q.put(*(outgoing() for _ in range(7)))
+    held = q.take("c")
+    assert q.commands_now(q.verbs.settle("c", named(held[0:12:4]))) == Counter(xpending=1, xack=1, xdel=1)
+    assert q.settle("c", [held[1], held[4], held[5]]) == frozenset()  # one of them was acknowledged before
+    assert q.settle("other", held[6:9]) == {0, 1, 2}
+    left = q.client.xpending_range(q.keys.lane(0), "elkmq", "-", "+", 100)
+    assert [each["message_id"] for each in left] == [held[n].id for n in (2, 3, 6, 7, 9, 10, 11)]
+
+
 def test_the_looks_at_what_is_pending_are_bounded_by_what_is_asked_for(own: Rig):
     """Not by commands alone: an XPENDING of everything would be one command as well."""
     q = own
@@ -165,6 +176,6 @@ def test_the_looks_at_what_is_pending_are_bounded_by_what_is_asked_for(own: Rig)
                 asked_for.append(int(words[5]))
             if words[0].upper() == "ECHO":
                 break
-    assert asked_for[:3] == [10, 5, 1]
+    assert asked_for[:3] == [2 * 10 + 8, 5, 1]
     assert max(asked_for[3:]) <= 1000
     assert sum(asked_for[3:5]) <= 40

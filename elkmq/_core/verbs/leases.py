@@ -27,6 +27,7 @@ class LeaseVerbs(OfQueue):
         super().__init__(keys, counting=counting, window=window, delivery_limit=delivery_limit)
         self._last_wait: tuple[object, Call[list[Entry]]] | None = None
         self._answers: dict[bool, Form[frozenset[int]]] = {}
+        self._settled: dict[tuple[str, bool], Form[frozenset[int]]] = {}
 
     _open: Bound[Opened] = Bound("open", read.opened, doing="register the consumer")
 
@@ -80,6 +81,14 @@ class LeaseVerbs(OfQueue):
 
     def settle(self, consumer: str, delivered: Iterable[Delivered], *, keep: bool = False) -> Call[frozenset[int]]:
         """Acknowledge; returns the positions that were refused because their lease is lost."""
+        if isinstance(delivered, list) and len(delivered) == 1:  # most are
+            form = self._settled.get((consumer, keep))
+            if form is None:
+                self._settled.clear()  # of the incarnation before
+                form = self._settled[consumer, keep] = Form(
+                    self._settle(consumer, int(keep), self.counting, HOLE, HOLE)
+                )
+            return form(*delivered[0])
         args: list[Arg] = [consumer, int(keep), self.counting]
         for lane, id_ in delivered:
             args += (lane, id_)
