@@ -189,6 +189,13 @@ class Heart:
                 if chores.at <= at:
                     enough = chores.begin(at, member.lease, quiet=member.quiet)
                     (looking if enough else tending).append(member)
+            if looking:
+                # One look is for many: whose next one is not far takes part, and their looks go together from then on.
+                for member, chores in members:
+                    soon = at < chores.at <= at + member.lease / 2
+                    if soon and member not in looking and chores.enough(quiet=member.quiet):
+                        chores.begin(at, member.lease, quiet=True)
+                        looking.append(member)
             return Work(everyone, beating, tending, looking)
 
     def _sooner_beat(self, seconds: float) -> None:

@@ -76,7 +76,7 @@ class Session(Steps, Upkeep):
         self._loop: Loop | None = None
         self._draining: int | None = None
         self.sweep_at = 0.0
-        self.unused_at = clock.now() + options.lease
+        self.unused_at, self.unused_soon = clock.now() + options.lease, False
         self._channel_ids = itertools.count(1)
         forget_in_child(self)
 

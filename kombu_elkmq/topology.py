@@ -119,7 +119,7 @@ class Topology(base.StdChannel):
             raise
         session.declared_queue(queue, settings)
         if read.expires is not None:
-            session.unused_at = min(session.unused_at, clock.now() + read.expires / 1000)
+            session.unused_at, session.unused_soon = min(session.unused_at, clock.now() + read.expires / 1000), True
         if "dead_letter_exchange" in settings:
             session.sweep_at = 0.0
             session.relaying.add(queue)

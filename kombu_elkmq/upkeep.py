@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kombu_elkmq")
 
+_looked: dict[tuple[object, ...], float] = {}
+"""Server and key prefix -> when this process last looked at the queues that nobody consumes there."""
+
 SOONEST_SWEEP = 0.05
 """Seconds between two looks at queues that nobody consumes, where their messages expire one after the other."""
 
@@ -34,6 +38,8 @@ class Upkeep(Wires):
     routing: Routing
     sweep_at: float
     unused_at: float
+    unused_soon: bool
+    """Whether that is since a queue may be unused for long enough then, and not only since a lease went by."""
     _guarded_until = 0.0
 
     @property
@@ -123,9 +129,18 @@ class Upkeep(Wires):
         """The same for who only publishes, once a lease, and when a queue that was declared here may be unused for long enough."""
         now = clock.now()
         if now >= self.unused_at:
+            routine, self.unused_soon = not self.unused_soon, False
+            looked = _looked.get(self._looked_key, -math.inf)
+            if routine and now < looked + self.options.lease:
+                self.unused_at = looked + self.options.lease  # another connection of this process did
+                return
             self.unused_at = now + self.options.lease
             self.sweep_at = min(self.sweep_at, now)
             self.look_around()
+
+    @property
+    def _looked_key(self) -> tuple[object, ...]:
+        return self.endpoint.key, self.options.global_keyprefix
 
     def _look_at_all(self) -> Swept:
         return self.run(self.routing.sweep())
@@ -137,6 +152,7 @@ class Upkeep(Wires):
         if isinstance(outcome, Exception):
             log.warning("queues that nobody consumes were not seen to, that is tried again: %s", outcome)
             return
+        _looked[self._looked_key] = clock.now()
         if outcome.again >= 0:
             self.sweep_at = clock.now() + max(outcome.again / 1000, SOONEST_SWEEP)
         for name in outcome.dead:

@@ -42,9 +42,13 @@ class Chores:
         self.at, self.known = at, True
         return True
 
+    def enough(self, *, quiet: bool) -> bool:
+        """Whether a look is enough; ``quiet``: nothing happened."""
+        return quiet and not self.known and not self._wary and self._looks < RARELY - 1
+
     def begin(self, now: float, lease: float, *, quiet: bool) -> bool:
-        """They are due: set when they are again. Returns whether a look is enough; ``quiet``: nothing happened."""
-        enough = quiet and not self.known and not self._wary and self._looks < RARELY - 1
+        """They are due: set when they are again. Returns whether a look is enough."""
+        enough = self.enough(quiet=quiet)
         self._looks = self._looks + 1 if enough else 0
         self.at, self.known = now + lease, False
         return enough

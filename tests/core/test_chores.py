@@ -55,3 +55,13 @@ def test_a_heartbeat_looks_at_others_each_time_and_where_there_are_none_once_a_l
         watched.append(chores.watch())
         chores.beaten(watched=watched[-1], alone=True)
     assert watched == ([False] * (BEATS - 1) + [True]) * 2
+
+
+def test_asking_whether_a_look_is_enough_changes_nothing():
+    chores = Chores(0.0)
+    assert not chores.enough(quiet=True)
+    chores.begin(0.0, LEASE, quiet=True)
+    for _ in range(2 * RARELY):
+        assert chores.enough(quiet=True)
+    assert not chores.enough(quiet=False)
+    assert chores.at == LEASE

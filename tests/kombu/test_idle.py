@@ -52,3 +52,25 @@ def test_settings_that_nobody_told_of_are_noticed(
     client.set(f"{name}(settings)", "format=1\nttl=60000\n")
     eventually(lambda: drained(inbox, lambda: reader.ttl == 60_000), why="the reader to know")
     assert not reader.plain
+
+
+def test_one_connection_of_a_process_looks_at_unused_queues_for_the_others(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
+) -> None:
+    server = make_server()
+    consuming, publishing = make_connection(server.url), make_connection(server.url)
+    inbox = Inbox(consuming, queue_of(name))
+    producer = publishing.Producer()
+    producer.publish("warm", routing_key=name)
+    inbox.wait(1)
+    consuming.default_channel.session.sweep_at = 0.0
+    server.client().config_resetstat()
+    eventually(lambda: drained(inbox, lambda: commands(server).get("smembers") == 1), why="a look")
+    consuming.default_channel.session.taker.flush()
+    publishing.default_channel.session.unused_at = 0.0  # a lease went by
+    producer.publish("x", routing_key=name)
+    assert commands(server)["smembers"] == 1
+    session = publishing.default_channel.session
+    session.unused_at, session.unused_soon = 0.0, True  # a queue that was declared here may be unused by now
+    producer.publish("y", routing_key=name)
+    assert commands(server)["smembers"] == 2
