@@ -176,7 +176,7 @@ class Deliveries:
         reader.settle(delivered)
         with self._lock:
             if not self._spent:
-                self._spent_until = clock.now() + reader.lease / 3
+                self._spent_until = clock.now() + reader.lease
             together = self._spent.setdefault(reader, [])
             together.append(delivered)
             if len(together) >= SPENT:
