@@ -113,7 +113,11 @@ class Line:
                     raise
         finally:
             while self._told and not self._in_hook:
-                call_back(self._told.popleft())
+                try:
+                    sending = self._told.popleft()
+                except IndexError:  # another thread reports as well
+                    break
+                call_back(sending)
 
     def _exchange(self, sendings: Sequence[Sending[Any]]) -> None:
         """Write what was not written yet and make steps until all of it is answered."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
+import sys
 import threading
 import time
 
@@ -11,6 +13,9 @@ import pytest
 
 from elkmq._core.call import Call, Script, command
 from elkmq._core.sending import raise_first
+from elkmq._endpoint import Endpoint
+from elkmq._sync.line import Line
+from elkmq._sync.link import Channel
 from elkmq.errors import (
     EventQueueError,
     JSONParseError,
@@ -383,6 +388,37 @@ async def test_a_call_of_a_channel_may_block_the_server_longer_than_the_socket_t
             await channel.run(ping())
         assert time.monotonic() - begun < 3
         server.resume()
+
+
+def test_threads_that_report_outcomes_at_the_same_time_report_each_once(fast_url):
+    """One sees that there is an outcome to report, and before it takes it another one has."""
+    told, sees, taken = [], threading.Event(), threading.Event()
+    source, first = inspect.getsourcelines(Line._work)
+    takes = first + next(n for n, line in enumerate(source) if "popleft" in line)
+    channel = Channel(Endpoint.from_url(fast_url))
+
+    def trace(frame, happened, argument):
+        if frame.f_code is not Line._work.__code__:
+            return None
+        if happened == "line" and frame.f_lineno == takes:
+            sees.set()
+            taken.wait(10)
+        return trace
+
+    def report():
+        sys.settrace(trace)
+        channel.flush()
+
+    channel.post(command("ECHO", "x", parse=bytes), told.append)
+    one = threading.Thread(target=report)
+    one.start()
+    assert sees.wait(10)
+    channel.run_many([ping()])
+    assert told == [b"x"]
+    taken.set()
+    one.join()  # with no error, which pytest would tell
+    assert told == [b"x"]
+    channel.close()
 
 
 def test_calls_are_small():
