@@ -16,6 +16,7 @@ from typing import Any
 import celery
 import pytest
 from celery import Celery, signature
+from celery.result import AsyncResult
 from kombu.pools import connections, producers
 
 import kombu_elkmq
@@ -23,6 +24,10 @@ from tests.servers import Binary, Server, default_binary
 from tests.waiting import ROOT, Program, eventually
 
 kombu_elkmq.register()
+
+# A result of Celery's that is garbage speaks to its server: after the last test, when there is none, for 20 seconds; and for ever
+# where that is found while redis-py before 6 holds its lock, which no thread can take twice there.
+AsyncResult.__del__ = lambda _: None
 
 CELERY = tuple(int(part) for part in celery.__version__.split(".")[:2])
 """Which Celery this is, for what older ones lack."""
@@ -53,7 +58,6 @@ class Site:
         }
         self.app = Celery("tests.celery.app", broker=self.broker, backend=backend, set_as_current=False)
         self.app.conf.update(**{name: value for name, value in self._conf.items() if name != "task_queues"})
-        self._results: list[Any] = []
         closing.callback(self._close)
 
     def worker(self, *args: str, pool: str = "prefork", concurrency: int = 2, **env: str) -> Program:
@@ -87,12 +91,7 @@ class Site:
 
     def call(self, task: str, *args: Any, **options: Any) -> Any:
         """Send a task of the app."""
-        return self.keep(self.app.send_task(f"tests.celery.app.{task}", args, **options))
-
-    def keep(self, result: Any) -> Any:
-        """See that a result does not outlive the test."""
-        self._results.append(result)
-        return result
+        return self.app.send_task(f"tests.celery.app.{task}", args, **options)
 
     def inspect(self, worker: str = HERE) -> Any:
         """Questions to one worker: its answer ends the wait."""
@@ -114,8 +113,6 @@ class Site:
             worker.signal(signal.SIGTERM)
 
     def _close(self) -> None:
-        for result in self._results:
-            result.backend = None  # or it speaks to the server when it is garbage, after the last test
         for pool in (self.app.producer_pool, self.app.pool):
             pool.force_close_all()  # while there is a server to say goodbye to
         broker = self.app.connection_for_write()

@@ -112,7 +112,7 @@ def test_a_consumer_that_is_added_with_its_exchange(site: Site) -> None:
         result = site.app.send_task(
             "tests.celery.app.about", exchange="post", routing_key="letter.de.berlin", producer=producer
         )  # fmt: skip
-    seen = site.keep(result).get(timeout=20)
+    seen = result.get(timeout=20)
     assert (seen["exchange"], seen["routing_key"]) == ("post", "letter.de.berlin")
     assert "ok" in site.ask("cancel_consumer", queue="letters")
 
@@ -144,12 +144,12 @@ def test_revoking_by_stamped_headers(site: Site) -> None:
     stamped.stamp(customer="17")
     site.app.control.revoke_by_stamped_headers({"customer": "17"})
     assert "ok" in site.ask("ping")  # commands are heard in their order
-    result = site.keep(stamped.apply_async())
+    result = stamped.apply_async()
     with pytest.raises(TaskRevokedError):
         result.get(timeout=20)
     other = site.signature("mark", "stamped otherwise")
     other.stamp(customer="18")
-    assert site.keep(other.apply_async()).get(timeout=20) == "stamped otherwise"
+    assert other.apply_async().get(timeout=20) == "stamped otherwise"
 
 
 def test_a_command_reaches_a_worker_that_is_busy_when_it_has_time(open_site: Callable[..., Site]) -> None:
