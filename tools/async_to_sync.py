@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "elkmq" / "_aio"
 TARGET = ROOT / "elkmq" / "_sync"
 
-BY_HAND = {"__init__.py", "_concurrency.py", "channel.py", "ending.py", "inbox.py", "line.py", "link.py"}
+BY_HAND = {"__init__.py", "_concurrency.py", "channel.py", "ending.py", "inbox.py", "line.py", "link.py", "mending.py"}
 """What is written twice, since the two flavours have nothing but the names in common; ``ending.py`` is asyncio's alone."""
 
 HEADER = "# Generated from elkmq/_aio/{name} by tools/async_to_sync.py; edit that.\n"

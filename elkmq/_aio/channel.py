@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from elkmq._aio.line import Interrupted, Line, resolve
+from elkmq._aio.line import Interrupted, resolve
+from elkmq._aio.mending import Mending
 from elkmq._core.call import Call
 from elkmq._core.sending import Done, Sending, checked, closed, ignore, load, loaded
 from elkmq._endpoint import Endpoint
@@ -17,7 +18,7 @@ from elkmq.errors import EventQueueError
 T = TypeVar("T")
 
 
-class Channel(Line):
+class Channel(Mending):
     """A connection of the asyncio driver, for any number of tasks of one event loop at once.
 
     :param slot_key: on a cluster, a key of the queue, whose owner to talk to

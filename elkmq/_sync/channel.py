@@ -16,14 +16,14 @@ from elkmq._core.call import Call, Form
 from elkmq._core.recovery import FROM_BELOW
 from elkmq._core.sending import Done, Sending, checked, closed, ignore, read
 from elkmq._endpoint import Endpoint, Raw, receive
-from elkmq._sync.line import Line
+from elkmq._sync.mending import Mending
 from elkmq.errors import EventQueueError
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Channel(Line):
+class Channel(Mending):
     """A connection of the sync driver. Any number of threads may use it; each waits while another's call is under way.
 
     :param slot_key: on a cluster, a key of the queue, whose owner to talk to
