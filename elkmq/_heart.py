@@ -123,8 +123,10 @@ class Heart:
     def sooner(self, member: Member, seconds: float) -> None:
         """Do its queue's chores in so many seconds, if not before: an entry is due then, or a lease ends."""
         at = now() + seconds + random.uniform(0, JITTER)  # noqa: S311 - not for secrets
+        # Of a lease that ends later a heartbeat tells first; of an entry that is due later, a look.
+        known = seconds < member.lease / BEATS
         with self._changed:
-            if member in self._members and self._members[member].sooner(at):
+            if member in self._members and self._members[member].sooner(at, known=known):
                 self._changed.notify()
 
     def remove(self, member: Member) -> None:

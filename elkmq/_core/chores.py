@@ -5,7 +5,7 @@ consumer costs, so there a look is enough (`elkmq._core.verbs.left_over`) and th
 a look cannot see, which are deliveries of consumers that nobody knows. Those can be there for a while after somebody died.
 
 A heartbeat looks at the others' leases to see whose is over. While there are none, it does so once a lease: whoever registers
-since then has a lease that ends after the next look.
+since then has a lease that ends after the next look. So what takes and chores say of leases that end later is a reason for a look.
 """
 
 from __future__ import annotations
@@ -35,11 +35,14 @@ class Chores:
     _unseen: int = 0
     """Heartbeats since the last one that looked at the others' leases."""
 
-    def sooner(self, at: float) -> bool:
-        """Something is due then; False: they are due before."""
+    def sooner(self, at: float, *, known: bool = True) -> bool:
+        """Something is due then; False: they are due before.
+
+        :param known: False: it may be no more than the end of a lease that is likely to be renewed
+        """
         if at >= self.at:
             return False
-        self.at, self.known = at, True
+        self.at, self.known = at, self.known or known
         return True
 
     def enough(self, *, quiet: bool) -> bool:

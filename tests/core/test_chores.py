@@ -34,6 +34,17 @@ def test_what_is_known_to_be_due_is_done_then():
     assert chores.begin(50.0, LEASE, quiet=True)
 
 
+def test_for_what_may_be_renewed_a_look_is_enough():
+    chores = Chores(0.0)
+    chores.begin(0.0, LEASE, quiet=True)
+    assert chores.sooner(20.0, known=False)
+    assert chores.at == 20.0
+    assert chores.begin(20.0, LEASE, quiet=True)
+    assert chores.sooner(40.0)
+    assert chores.sooner(35.0, known=False)
+    assert not chores.begin(35.0, LEASE, quiet=True)
+
+
 def test_after_somebody_died_a_look_is_not_enough_for_a_while():
     chores = Chores(0.0)
     chores.begin(0.0, LEASE, quiet=True)
