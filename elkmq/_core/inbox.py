@@ -43,16 +43,21 @@ class Responses:
             )
 
     def came(self, found: Iterable[tuple[bytes, bytes, bytes]]) -> None:
-        """Hand responses (id, uuid, JSON) to who awaits them."""
+        """Hand responses (id, uuid, JSON) to who awaits them.
+
+        Each counts as read when it was handed over, and not before: who is torn away in between by a signal handler's
+        exception leaves it to be read again.
+        """
         for id_, uuid, json in found:
-            self.last = id_
-            self._read.append(id_)
-            awaited = self.waiting.pop(uuid, None)
+            awaited = self.waiting.get(uuid)
             if awaited is not None:
                 try:
                     awaited.keep(TimestampedEvent(int(id_.partition(b"-")[0]), ServiceEvent.from_json(json)))
                 except JSONParseError as error:
                     awaited.fail(error)
+                self.waiting.pop(uuid, None)
+            self.last = id_
+            self._read.append(id_)
 
     @property
     def many_read(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from elkmq._core.call import Call, Script, bulks
@@ -58,12 +59,28 @@ class Sending(Generic[T]):
         return self.abandoned or (self.future is not None and self.future.done())
 
 
-def read(call: Call[T], reply: Any) -> T | Exception:
-    """What the call makes of a reply. An error of its ``parse`` is that call's outcome and hits no other one."""
+def read(call: Call[T], reply: Any, raised: Callable[[Exception], bool] = lambda _: False) -> T | Exception:
+    """What the call makes of a reply. An error of its ``parse`` is that call's outcome and hits no other one.
+
+    ``raised`` says of which exceptions that is not so, and they go on.
+    """
     try:
         return call.parse(reply)
-    except Exception as error:  # noqa: BLE001 - raised where the call was made
+    except Exception as error:  # raised where the call was made
+        if raised(error):
+            raise
         return error
+
+
+def from_outside(error: BaseException) -> bool:
+    """Whether an exception that came out of code of ours was raised elsewhere: by a signal's handler, for our caller."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and not trace.tb_frame.f_code.co_filename.startswith(_HERE)
+
+
+_HERE = str(Path(__file__).parent.parent)
 
 
 def refusal(call: Call[Any], error: Exception, server: str) -> EventQueueError:
@@ -128,11 +145,15 @@ def closed() -> QueueClosed:
     return QueueClosed("the connection was closed here; what was under way may have been carried out; open a new one.")
 
 
-def call_back(sending: Sending[Any]) -> None:
-    """Report the outcome of a posted call. An error in the callback is logged and hits nobody else."""
+def call_back(sending: Sending[Any], raised: Callable[[Exception], bool] = lambda _: False) -> None:
+    """Report the outcome of a posted call. An error in the callback is logged and hits nobody else; but for those that go on,
+    of which ``raised`` says so.
+    """
     try:
         (sending.done or ignore)(sending.outcome)
-    except Exception:
+    except Exception as error:
+        if raised(error):
+            raise
         log.exception("a callback failed that was told what became of a call (could not %s)", sending.call.doing)
 
 

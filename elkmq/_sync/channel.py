@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from elkmq._core.call import Call, Form
 from elkmq._core.recovery import FROM_BELOW
-from elkmq._core.sending import Done, Sending, checked, closed, ignore, read
+from elkmq._core.sending import Done, Sending, checked, closed, from_outside, ignore, read
 from elkmq._endpoint import Endpoint, Raw, receive
 from elkmq._sync.mending import Mending
 from elkmq.errors import EventQueueError
@@ -141,7 +141,7 @@ class Channel(Mending):
                 self._sent = deque(sendings)
                 self._progress = time.monotonic()
                 if reply is not None:
-                    sendings[0].outcome, sendings[0].answered = read(call, reply), True
+                    sendings[0].outcome, sendings[0].answered = read(call, reply, from_outside), True
                     self._sent.popleft()
                 if error is not None:
                     self._failed(error)

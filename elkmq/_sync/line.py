@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 from elkmq._core.call import Script
 from elkmq._core.fork import disarm, forget_in_child
 from elkmq._core.recovery import FROM_BELOW, MAX_SENDINGS, Backoff, Failure, judge
-from elkmq._core.sending import Sending, call_back, closed, load, loaded, pack, read, refusal, say_reach
+from elkmq._core.sending import Sending, call_back, closed, from_outside, load, loaded, pack, read, refusal, say_reach
 from elkmq._endpoint import Endpoint, Raw, poller, receive
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ class Line:
                     sending = self._told.popleft()
                 except IndexError:  # another thread reports as well
                     break
-                call_back(sending)
+                call_back(sending, from_outside)
 
     def _exchange(self, sendings: Sequence[Sending[Any]]) -> None:
         """Write what was not written yet and make steps until all of it is answered."""
@@ -176,7 +176,7 @@ class Line:
         except FROM_BELOW as error:
             self._failed(error)
         else:
-            self._settle(sending, read(sending.call, reply))
+            self._settle(sending, read(sending.call, reply, from_outside))
             self._sent.popleft()
             self._progress = time.monotonic()
             self._backoff.reset()
