@@ -179,44 +179,49 @@ class Consumer(Holder):
                     state.look_again()
             elif isinstance(action, core.Read):
                 state.was_read(self._look(verbs.read_entries(state.name, action.n, state.lanes)) or [])
-            elif isinstance(action, core.GiveBack):
-                keys = [(entry.lane, entry.id) for entry in action.entries]
-                self._channel.run(verbs.requeue(state.name, keys, failed=False, seen=False))
-            elif isinstance(action, core.Signal):
-                self._wait(verbs.wait_for_signal(max(1, round(left * 1000)), action.after))
-                state.look_again()
             elif isinstance(action, core.Full):
                 self._crowded = True
                 if self.state.full:  # looked at after the flag is up: what is settled from now on raises it
                     self._room.wait(left)
                 self._crowded = False
             elif isinstance(action, core.Open):
-                call = verbs.open(
-                    state.name,
-                    round(self.lease * 1000),
-                    _info(),
-                    beside_originals=self._session.options.compete_with_originals,
-                )
-                server_ms, self._settings, _ = self._channel.run(call)
-                self._refuse_to_work()
-                state.opened(server_ms, sent, now())
-                self._heart.add(self)
-            elif isinstance(action, core.Recover):
-                self._be_heard()
-                state.recovered(self._channel.run(verbs.recover(state.name, state.known(), 1000)))
-            elif isinstance(action, core.Tend):
-                tended = self._channel.run(verbs.tend(state.name, round(self.lease * 1000), chores=False))
-                state.tended(sent)
-                self._learn(tended)
-            elif isinstance(action, core.Expired):
-                entry = action.entry
-                self._channel.run(verbs.reject(state.name, [(entry.lane, entry.id)], "expired"))
+                self._open(sent)
+            else:
+                self._see_to(action, sent, left)
         except LeaseLost:
             self.gone(state.name)
         except BaseException:
             # Whoever is thrown out here may leave a reply unread, with entries in it.
             self.unsure()
             raise
+
+    def _open(self, sent: float) -> None:
+        compete = self._session.options.compete_with_originals
+        call = self.verbs.open(self.state.name, round(self.lease * 1000), _info(), beside_originals=compete)
+        server_ms, self._settings, _ = self._channel.run(call)
+        self._refuse_to_work()
+        self.state.opened(server_ms, sent, now())
+        self._heart.add(self)
+
+    def _see_to(self, action: core.Action, sent: float, left: float) -> None:
+        """What is seldom asked for."""
+        state, verbs = self.state, self.verbs
+        if isinstance(action, core.GiveBack):
+            keys = [(entry.lane, entry.id) for entry in action.entries]
+            self._channel.run(verbs.requeue(state.name, keys, failed=False, seen=False))
+        elif isinstance(action, core.Signal):
+            self._wait(verbs.wait_for_signal(max(1, round(left * 1000)), action.after))
+            state.look_again()
+        elif isinstance(action, core.Recover):
+            self._be_heard()
+            state.recovered(self._channel.run(verbs.recover(state.name, state.known(), 1000)))
+        elif isinstance(action, core.Tend):
+            tended = self._channel.run(verbs.tend(state.name, round(self.lease * 1000), chores=False))
+            state.tended(sent)
+            self._learn(tended)
+        elif isinstance(action, core.Expired):
+            entry = action.entry
+            self._channel.run(verbs.reject(state.name, [(entry.lane, entry.id)], "expired"))
 
     def _wait(self, call: Call[T]) -> T | None:
         try:
