@@ -90,7 +90,11 @@ class Turn:
 
     def give(self) -> None:
         """Let the next one have it, if this task has it."""
-        if self._owner is not None and self._owner is asyncio.current_task():
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return  # out of a coroutine that a loop left behind when it was closed
+        if task is not None and self._owner is task:
             self._owner = None
             self._lock.release()
 

@@ -13,6 +13,7 @@ import warnings
 import pytest
 
 from elkmq import EmptyQueue, EventQueue, Options, aio
+from elkmq._aio._concurrency import Turn
 from tests.library.helpers import event, fill, soon, until
 from tests.waiting import eventually
 
@@ -184,3 +185,21 @@ def test_a_receive_that_is_interrupted_holds_nothing_back(fast_url, name, make_p
         else:
             with other.receive(9) as delivery:
                 assert delivery.event.payload == "x"
+
+
+def test_a_turn_that_a_closed_loop_left_taken_is_given_back_without_a_word():
+    """What waits in a loop when it is closed ends when it is found to be garbage, and finds no loop."""
+    turn, loop = Turn(), asyncio.new_event_loop()
+
+    async def hold():
+        try:
+            await turn.take(None)
+            await asyncio.Event().wait()
+        finally:
+            turn.give()
+
+    task = loop.create_task(hold())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    task.get_coro().close()
+    task._log_destroy_pending = False
