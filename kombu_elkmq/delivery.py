@@ -88,6 +88,8 @@ class Deliveries:
 
     def _next(self) -> tuple[Reader, Subscription, Entry] | None:
         in_turn = self._session.options.queue_order_strategy == "round_robin"
+        if not self._loaded:
+            return None
         readers: Iterable[Reader] = self._loaded if in_turn else self._session.readers.values()
         for reader in list(readers):
             if reader.buffer and (subscription := reader.choose()) is not None:

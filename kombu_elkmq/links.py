@@ -173,11 +173,11 @@ class Link(Channel):
         if not self._sent:
             self._readable()  # the other side hung up: that is noticed here
         elif self._raw is not None:
-            self._read_one()
+            self._read_one(ready=True)
 
     def _read_what_is_there(self) -> None:
         while self._sent and self._readable():
-            self._read_one()
+            self._read_one(ready=True)
         if self._sent and self._raw is not None and time.monotonic() > self._progress + self._timeout:
             self._broken(RedisTimeoutError("no reply in time"))
         if self._again and not self._sent and self._raw is not None:

@@ -164,9 +164,10 @@ class Line:
         self._missing.clear()
         self._send([*loads, *(sending for sending in self._again if not (sending.answered or sending.abandoned))])
 
-    def _read_one(self) -> None:
+    def _read_one(self, *, ready: bool = False) -> None:
+        """Read a reply. ``ready``: it is there, so that nothing has to be set for waiting longer."""
         raw, sending = self._raw, self._sent[0]
-        block = sending.call.block
+        block = 0.0 if ready else sending.call.block
         try:
             if block:
                 raw._sock.settimeout(self._patience(block, sending.call.until))
