@@ -72,7 +72,7 @@ class Run:
         self.redis.flushdb()
         broker = server.url.replace("redis", scheme, 1).replace("/0", f"/{db}")
         conf = {"task_ignore_result": not results, "task_acks_late": late, "worker_prefetch_multiplier": 50}
-        backend = server.url.replace("/0", "/15") if results else None
+        backend = server.url.replace("redis", results, 1).replace("/0", "/15") if results else None
         self.env = {
             "BROKER": broker, "CONF": json.dumps(conf), "RECORD": str(self.record), "PYTHONPATH": os.pathsep.join(
                 [str(self.folder), *sys.path]), **({"BACKEND": backend} if backend else {}),
@@ -132,14 +132,15 @@ def noop() -> None:
     """The worker's task, as its caller knows it."""
 
 
-def round_trips(server: Server, pool: str, rounds: int) -> tuple[float, float]:
-    """Median of delay().get(), seconds, on elkmq:// and redis:// in turn, with a worker on each all the while. Results go over
-    redis:// for both.
+def round_trips(server: Server, pool: str, rounds: int, backend: str) -> tuple[float, float]:
+    """Median of delay().get(), seconds, on elkmq:// and redis:// in turn, with a worker on each all the while.
+
+    :param backend: scheme of the result backend of the former; that of the latter is redis://
     """
     with ExitStack() as stack:
         tasks, found = [], [array("d"), array("d")]
         for db, scheme in enumerate(("elkmq", "redis")):
-            run = Run(server, scheme, stack, pool=pool, late=False, results=True, db=db)
+            run = Run(server, scheme, stack, pool=pool, late=False, results="redis" if db else backend, db=db)
             run.start()
             tasks.append(run.app.task(name="noop")(noop))
         for n in range(rounds + WARM):
@@ -165,7 +166,7 @@ class Idle(NamedTuple):
 def idle(server: Server, scheme: str, seconds: float) -> Idle:
     """A worker as Celery starts it, with gossip, mingle and heartbeat events, once what belongs to its start is over."""
     with ExitStack() as stack:
-        run = Run(server, scheme, stack, pool="solo", late=False, results=True)
+        run = Run(server, scheme, stack, pool="solo", late=False, results="redis")
         pid = run.start()
         run.app.close()
         time.sleep(SETTLED)
@@ -209,11 +210,10 @@ def main() -> None:
             print(
                 f"{'no-op tasks a second, ' + kind:34} {ours:9.0f} {theirs:9.0f}      {ours / theirs:6.2f}", flush=True
             )
-        for pool in ("prefork", "solo"):
-            ours, theirs = (1e3 * each for each in round_trips(server, pool, args.round_trips))
-            print(
-                f"{f'delay().get(), median, {pool}':34} {ours:9.2f} {theirs:9.2f} ms   {ours / theirs:6.2f}", flush=True
-            )
+        for pool, backend in itertools.product(("prefork", "solo"), ("redis", "elkmq")):
+            ours, theirs = (1e3 * each for each in round_trips(server, pool, args.round_trips, backend))
+            what = f"delay().get(), {pool}, results {backend}://"
+            print(f"{what:38} {ours:5.2f} {theirs:9.2f} ms   {ours / theirs:6.2f}", flush=True)
         idlers = [idle(server, scheme, args.idle) for scheme in ("elkmq", "redis")]
         labels = ("idle worker, commands a second", "the same, without those of scripts", "its CPU, seconds a minute")
         for label, ours, theirs in zip(labels, *idlers, strict=True):

@@ -49,7 +49,9 @@ class Site:
         self._closing = closing
         self._conf = {"result_expires": 60, **conf}
         # Not the broker's server: Celery's results speak to it when they are garbage, after the broker stopped.
-        backend = self._conf.pop("backend", results.url)
+        backend = self._conf.pop("backend", "redis://")
+        if backend != "rpc://":
+            backend = results.url.replace("redis://", backend, 1)
         self.env = {
             "BROKER": self.broker,
             "BACKEND": backend,

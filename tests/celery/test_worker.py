@@ -20,9 +20,9 @@ POOLS = ["prefork", "solo", "threads", "gevent", "eventlet"]
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("backend", ["redis", "rpc"])
+@pytest.mark.parametrize("backend", ["redis", "elkmq", "rpc"])
 def test_a_worker_runs_tasks_and_answers(make_site: Callable[..., Site], pool: str, backend: str) -> None:
-    site = make_site(**({"backend": "rpc://"} if backend == "rpc" else {}))
+    site = make_site(backend=f"{backend}://")
     worker = site.worker("-n", HERE, pool=pool)
     results = [site.call("add", n, 1) for n in range(30)]
     assert [result.get(timeout=20) for result in results] == list(range(1, 31))

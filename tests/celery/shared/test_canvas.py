@@ -11,14 +11,14 @@ from celery.exceptions import ChordError
 from tests.celery.conftest import HERE, Site
 
 
-@pytest.fixture(scope="module", params=["redis", "rpc"])
+@pytest.fixture(scope="module", params=["redis", "elkmq", "rpc"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def site(open_site: Callable[..., Site], backend: str) -> Site:
-    site = open_site(**({"backend": "rpc://"} if backend == "rpc" else {}))
+    site = open_site(backend=f"{backend}://")
     site.worker("-n", HERE, "--without-mingle")
     return site
 

@@ -1,0 +1,99 @@
+"""``elkmq://`` as a result backend: what it does otherwise than Celery's for Redis, which it is for all else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from celery import Celery, states
+from celery.exceptions import ImproperlyConfigured
+
+from tests.servers import Server
+
+
+@pytest.fixture
+def backend(make_server: Callable[..., Server], closing: ExitStack) -> Any:
+    """One on a server of its own, with what Celery's Redis backend reads there as ``celery_s``."""
+    url = make_server().url
+    found = app_with(url.replace("redis", "elkmq", 1), closing).backend
+    found.celery_s = app_with(url, closing).backend
+    return found
+
+
+def app_with(url: str, closing: ExitStack, **conf: Any) -> Celery:
+    app = Celery("results", backend=url, set_as_current=False)
+    app.conf.update({"result_expires": 60, **conf})
+    closing.callback(app.close)
+    return app
+
+
+def commands(backend: Any) -> dict[str, int]:
+    stats = backend.client.info("commandstats")
+    found = {name.removeprefix("cmdstat_"): entry["calls"] for name, entry in stats.items()}
+    return {name: calls for name, calls in found.items() if not name.startswith(("config", "info"))}
+
+
+def test_a_result_is_stored_and_told_in_one_step(backend: Any) -> None:
+    backend.store_result("warm", 1, states.SUCCESS)
+    told = backend.client.pubsub()
+    told.subscribe(backend.get_key_for_task("t"))
+    assert told.get_message(timeout=5)["type"] == "subscribe"
+    backend.client.config_resetstat()
+    backend.store_result("t", 42, states.SUCCESS)
+    assert commands(backend) == {"evalsha": 1, "get": 1, "set": 1, "publish": 1}
+    assert backend.decode_result(told.get_message(timeout=5)["data"])["result"] == 42
+    assert backend.celery_s.get_result("t") == 42
+    assert 0 < backend.client.ttl(backend.get_key_for_task("t")) <= 60
+    told.close()
+
+
+def test_a_success_is_never_replaced_and_anything_else_is(backend: Any) -> None:
+    for state, result in ((states.STARTED, {"pid": 1}), (states.RETRY, ValueError("again")), (states.SUCCESS, 1)):
+        backend.store_result("t", result, state)
+        assert backend.celery_s.get_state("t") == state
+    for state, result in ((states.FAILURE, ValueError("late")), (states.STARTED, {"pid": 2})):
+        backend.store_result("t", result, state)
+        assert backend.celery_s.get_state("t") == states.SUCCESS
+    backend.celery_s.store_result("u", 1, states.SUCCESS)
+    backend.store_result("u", 2, states.SUCCESS)
+    assert backend.get_result("u") == 1
+
+
+def test_a_lost_script_is_loaded_again(backend: Any) -> None:
+    backend.store_result("t", 1, states.SUCCESS)
+    backend.client.script_flush()
+    backend.store_result("u", 2, states.SUCCESS)
+    assert (backend.get_result("t"), backend.get_result("u")) == (1, 2)
+
+
+def test_results_that_do_not_expire(make_server: Callable[..., Server], closing: ExitStack) -> None:
+    backend = app_with(make_server().url.replace("redis", "elkmq", 1), closing, result_expires=None).backend
+    backend.store_result("t", 1, states.SUCCESS)
+    assert backend.client.ttl(backend.get_key_for_task("t")) == -1
+    backend.forget("t")
+    assert backend.get_state("t") == states.PENDING
+
+
+def test_forms_of_the_url(closing: ExitStack) -> None:
+    def parameters(url: str, **conf: Any) -> dict[str, Any]:
+        found: dict[str, Any] = app_with(url, closing, **conf).backend.connparams
+        return found
+
+    plain = parameters("elkmq://me:secret@there:7000/3")
+    assert [plain[name] for name in ("host", "port", "db", "username", "password")] == [
+        "there",
+        7000,
+        3,
+        "me",
+        "secret",
+    ]
+    assert "secret" not in app_with("elkmq://me:secret@there/3", closing).backend.as_uri()
+    required, none = parameters("elkmqs://there/1"), parameters("elkmqs://there/1?ssl_cert_reqs=none")
+    assert (required["ssl_cert_reqs"].name, none["ssl_cert_reqs"].name) == ("CERT_REQUIRED", "CERT_NONE")
+    assert required["connection_class"] is none["connection_class"]
+    assert parameters("elkmq+socket:///tmp/a.sock?virtual_host=2")["path"] == "/tmp/a.sock"
+    for scheme in ("sentinel", "cluster"):
+        with pytest.raises(ImproperlyConfigured, match=f"elkmq\\+{scheme}:// is not offered"):
+            _ = app_with(f"elkmq+{scheme}://there", closing).backend
