@@ -147,9 +147,12 @@ class Deliveries:
 
     def deliverable(self) -> bool:
         """Whether `deliver_one` would."""
-        return any(
-            reader.buffer and any(each.channel.room() > 0 for each in reader.subscriptions) for reader in self._loaded
-        )
+        for reader in self._loaded:
+            if reader.buffer:
+                for each in reader.subscriptions:
+                    if each.channel.room() > 0:
+                        return True
+        return False
 
     # -- back
 

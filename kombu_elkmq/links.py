@@ -113,6 +113,14 @@ class Link(Channel):
         if len(self._sent) >= self._max_outstanding:
             while len(self._sent) > self._max_outstanding // 2:
                 self._read_one()
+        if len(self._outbox) == 1 and self._raw is not None:  # most are alone
+            script = self._outbox[0].call.script
+            if script is None or script.sha in self._at_server:
+                try:
+                    self._write((self._outbox[0],))
+                finally:
+                    self._outbox.popleft()
+                return
         submitted = list(self._outbox)
         batch = submitted if self._raw is None else list(self._with_scripts(submitted))
         try:

@@ -31,21 +31,23 @@ class Message(base.Message):
     ``x-delivery-count`` (times it failed before), as in RabbitMQ, where they are above 0.
     """
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(
+        self, *, body: Any, channel: Any, delivery_tag: int, content_type: str | None, content_encoding: str | None,
+        delivery_info: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any],
+    ) -> None:  # fmt: skip
         # Not Kombu's: half the time, on the way of every message.
         self.errors = []
-        self.channel = given["channel"]
-        self.delivery_tag = given["delivery_tag"]
-        self.content_type = given["content_type"]
-        self.content_encoding = given["content_encoding"]
-        self.delivery_info = given["delivery_info"]
-        self.headers = given["headers"]
-        self.properties = given["properties"]
+        self.channel = channel
+        self.delivery_tag = delivery_tag
+        self.content_type = content_type
+        self.content_encoding = content_encoding
+        self.delivery_info = delivery_info
+        self.headers = headers
+        self.properties = properties
         self._decoded_cache = None
         self._state = "RECEIVED"
         self.accept = None
-        body = given["body"]
-        compression = self.headers.get("compression")
+        compression = headers.get("compression")
         if compression:
             try:
                 body = decompress(body, compression)  # type: ignore[no-untyped-call]

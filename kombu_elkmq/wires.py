@@ -120,8 +120,9 @@ class Wires:
 
     @property
     def unsent(self) -> bool:
-        """Whether there may be something to push."""
-        return self.taker is not None and self.taker.unsent
+        """Whether there may be something to push, or the connection to mend first."""
+        taker = self.taker
+        return taker is not None and (taker.unsent or taker.broken)
 
     def consuming(self) -> Link:
         """The connection for takes and acknowledgements."""

@@ -75,6 +75,7 @@ def test_expired_to_the_dead_letter_exchange(connection: Connection, name: str) 
     declared(connection, queue)
     graves = Inbox(connection, dead)
     connection.Producer().publish("x", routing_key=name, expiration=0.001)
+    eventually(lambda: _age(connection.default_channel.session, name) > 1, why="the clock to pass", ignoring=())
     Inbox(connection, queue)
     assert graves.wait(1) == ["x"]
     (death,) = graves.messages[0].headers["x-death"]
