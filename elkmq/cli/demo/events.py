@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from elkmq.cli.demo.judge import Outcome, judge_events
 from elkmq.cli.demo.plan import EVENTS, LEASE
-from elkmq.cli.demo.records import DONE, ids
 from elkmq.cli.demo.stage import Stage, waiting
-from elkmq.cli.demo.watching import kill_in_the_middle, until_begun_again, until_handled
+from elkmq.cli.demo.watching import handled, kill_in_the_middle, until_begun_again, until_handled
 
 PRODUCERS, CONSUMERS = 2, 3
 
@@ -40,5 +39,5 @@ def events(stage: Stage) -> Outcome:
         until_handled(stage, crew, queue, expected, deadline)
         crew.end()
         left = waiting(queue)
-        screen.say(f"{len(set(ids(crew.follower.records, DONE))):,} events are done")
+        screen.say(f"{handled(crew):,} events are done")
         return judge_events(crew.follower.records, expected=expected, killed=[victim.name], left=left)

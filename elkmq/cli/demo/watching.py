@@ -15,13 +15,18 @@ LOOK = 0.5
 SENDERS = ("producer", "caller")
 
 
+def handled(crew: Crew) -> int:
+    """How many were, so far."""
+    return len(set(ids(crew.follower.records, DONE)))
+
+
 def until_handled(stage: Stage, crew: Crew, queue: EventQueue, count: int, deadline: float) -> None:
     """Wait for so many; no longer where nothing is left that could still be handled, nor than the screen's ``deadline``."""
     next_look = time.monotonic() + LOOK
 
     def over() -> bool:
         nonlocal next_look
-        if len(set(ids(crew.follower.records, DONE))) >= count:
+        if handled(crew) >= count:
             return True
         if time.monotonic() < next_look or any(actor.role in SENDERS and actor.running for actor in crew.actors):
             return False
