@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -20,12 +21,15 @@ from elkmq._core.fork import forget_in_child
 from elkmq._core.sending import LAST_PATIENCE
 from elkmq._core.verbs import Delivered, Verbs, all_heard
 from elkmq._heart import Heart, heart
-from elkmq.errors import EventQueueError, QueueClosed
+from elkmq.errors import EventQueueError, QueueClosed, ServerOutOfMemory, ServerReadOnly, WrongKeyType
 from elkmq.keys import QueueKeys
 
 log = logging.getLogger("elkmq")
 
 T = TypeVar("T")
+
+PASSING = (ServerOutOfMemory, ServerReadOnly, WrongKeyType)
+"""Refusals after which the same call can be accepted later."""
 
 LONGEST_WAIT = 10.0
 """Seconds of one blocking read at most: after that the server's state is looked at again. Under a Redis `timeout` setting
@@ -50,6 +54,8 @@ class Holder:
         self._channel.on_reconnect = self._reconnected
         self._caller = Caller()
         self._room = Flag()
+        self._refused: deque[tuple[Call[frozenset[int]], Delivered]] = deque()
+        """Acknowledgements that the server refused, for what can pass."""
         self._crowded = False
         self._blocked = False  # whoever fetches waits at the server
         self.foreign = False
@@ -92,7 +98,7 @@ class Holder:
             raise self._refusal()
         self.state.settling.add(key)
         try:
-            await self._channel.post(call, partial(self._acknowledged, key))
+            await self._channel.post(call, partial(self._acknowledged, call, key))
         except BaseException:
             self.state.settling.discard(key)
             raise
@@ -100,7 +106,14 @@ class Holder:
             # Whoever fetches waits for entries, and would not see that the server lost the script.
             await self._channel.flush()
 
-    def _acknowledged(self, key: Delivered, reply: frozenset[int] | EventQueueError) -> None:
+    def _acknowledged(
+        self, call: Call[frozenset[int]], key: Delivered, reply: frozenset[int] | EventQueueError
+    ) -> None:
+        if isinstance(reply, PASSING) and not self._closed:
+            # What was done is known here, and nowhere else: it is not done again because its server has no room for an answer.
+            log.error("an acknowledgement is sent again with the next heartbeat, until it is accepted: %s", reply)
+            self._refused.append((call, key))
+            return
         self.state.settling.discard(key)
         if isinstance(reply, EventQueueError):
             log.error("an acknowledgement may not have arrived; if so its event is handed out again: %s", reply)
@@ -108,6 +121,15 @@ class Holder:
         elif reply:
             log.warning("an acknowledgement on %s was refused: the lease was lost", self._session.describe())
             self.gone(self.state.name)
+
+    async def _settle_again(self) -> None:
+        """Send again what the server refused for the time being."""
+        for _ in range(len(self._refused)):
+            try:
+                call, key = self._refused.popleft()
+            except IndexError:  # the end of the lease came in between
+                return
+            await self._channel.post(call, partial(self._acknowledged, call, key))
 
     def forget(self, key: Delivered) -> None:
         """A delivery that could not be settled: if it is this consumer's still, it is handed out once more."""
@@ -186,6 +208,8 @@ class Holder:
     def heard(self, sent: float) -> None:
         """A heartbeat was answered."""
         self.state.heard(sent)
+        if self._refused:
+            self._caller.later(self._settle_again)
 
     def tended(self, reply: Tended) -> None:
         """The queue's chores were done."""
@@ -195,6 +219,7 @@ class Holder:
         """The lease is over."""
         if self._closed or not self.state.gone(consumer):
             return
+        self._refused.clear()
         log.warning(
             "the lease of consumer %s on %s is over; its deliveries are others' now", consumer, self._session.describe()
         )
@@ -229,6 +254,7 @@ class Holder:
             self._room.raise_()
             self._waiter.cancel()
             self._hung_up = True
+            await self._settle_again()
             if self.state.registered:
                 await self._leave(self.state.name, self._session.closing_until or now() + LAST_PATIENCE)
         finally:

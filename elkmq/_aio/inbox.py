@@ -9,13 +9,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 from elkmq._aio._concurrency import Promise
 from elkmq._aio.link import Waiter
 from elkmq._aio.session import Session
 from elkmq._core.call import Form
 from elkmq._core.entry import Receipt
-from elkmq._core.inbox import READ_WAIT, Awaited, Responses
+from elkmq._core.inbox import NOTHING_READ, READ_WAIT, Awaited, Responses, patience
 from elkmq.errors import EventQueueError, QueueClosed
 from elkmq.event import ServiceEvent, TimestampedEvent, uuid_text
 
@@ -72,7 +73,7 @@ class Inbox:
             receipt = (await pool.run(form(*values, until=until)))[0]
             if receipt.served or receipt.duplicate:
                 await accepted(event, receipt)
-            return await promise.wait(timeout)  # from now on: the server has counted since it accepted it
+            return await promise.wait(patience(until, timeout))
         finally:
             self._responses.waiting.pop(uuid, None)
 
@@ -85,6 +86,12 @@ class Inbox:
             self._reader.cancel()
             await asyncio.wait([self._reader])
         self._responses.closed()
+        if self._responses.last != NOTHING_READ:
+            pool, verbs = await self._session.open()
+            call = verbs.forget_inbox(self.name)
+            call.until = self._session.closing_until
+            with suppress(EventQueueError):  # then it goes with the last deadline
+                await pool.run(call)
 
     async def _read(self, waiter: Waiter) -> None:
         responses = self._responses
@@ -95,7 +102,11 @@ class Inbox:
                 found = await waiter.wait(read(b"%d" % READ_WAIT, responses.last, block=READ_WAIT / 1000))
                 responses.came(found or ())
                 if ids := responses.to_forget(idle=not found):
-                    await pool.run(verbs.forget_responses(self.name, ids))
+                    try:
+                        await pool.run(verbs.forget_responses(self.name, ids))
+                    except EventQueueError as error:
+                        log.info("responses that were read are removed later: %s", error)
+                        responses.not_forgotten(ids)
                 if not found and not responses.waiting:
                     # Nothing is awaited between here and the end of the task: the next request makes a new one.
                     return

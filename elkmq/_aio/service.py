@@ -194,7 +194,7 @@ class Service:
                 await delivery.requeue(delay=error.delay, failed=error.failed, error=what)
             elif delivery.awaited:
                 log.info("a request is answered with its handler's error:\n%s", trace(error))
-                await delivery.complete(response=ServiceEvent.create_response(delivery.event, FAILURE, failure(error)))
+                await delivery.respond(FAILURE, failure(error), wait=False)
             elif isinstance(error, Reject):
                 if not delivery.ours:  # nobody can tell whether it is awaited, and nobody else will answer it
                     response = ServiceEvent.create_response(delivery.event, FAILURE, failure(error))

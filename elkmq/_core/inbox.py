@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -12,8 +13,25 @@ from elkmq.event import ServiceEvent, TimestampedEvent
 READ_WAIT = 10_000
 """Milliseconds of one blocking read at most."""
 
+NOTHING_READ = b"0-0"
+"""The place in an inbox before its first response."""
+
 FORGET_AT = 100
 """Responses read before they are removed from the inbox, in one command."""
+
+FORGET_BYTES = 1024 * 1024
+"""Bytes of JSON read before they are."""
+
+
+LATE = 1.0
+"""Seconds past its own timeout that a request is awaited at most, where the server accepted it late."""
+
+
+def patience(until: float, timeout: float) -> float:
+    """Seconds to wait for a response from now on, when the server accepted the request and began to count; ``until`` is when its
+    requester's own time is over.
+    """
+    return max(0.0, min(timeout, until + LATE - time.monotonic()))
 
 
 class Awaited(Protocol):
@@ -31,9 +49,11 @@ class Responses:
 
     def __init__(self) -> None:
         self.inbox = secrets.token_hex(8)
-        self.last = b"0-0"
+        self.last = NOTHING_READ
         self.waiting: dict[bytes, Awaited] = {}
         self._read: list[bytes] = []
+        self._bytes = 0
+        """What they take at the server, about."""
 
     def expect(self, uuid: bytes, awaited: Awaited) -> None:
         """A request is about to be sent. Raises: EnqueueError: it is awaited already."""
@@ -58,18 +78,23 @@ class Responses:
                 self.waiting.pop(uuid, None)
             self.last = id_
             self._read.append(id_)
+            self._bytes += len(json)
 
     @property
     def many_read(self) -> bool:
         """Whether it is time to remove what was read."""
-        return len(self._read) >= FORGET_AT
+        return len(self._read) >= FORGET_AT or self._bytes >= FORGET_BYTES
 
     def to_forget(self, *, idle: bool) -> list[bytes]:
         """Ids that were read and are to be removed now, in one command; ``idle``: however few."""
         if not self._read or not (self.many_read or idle):
             return []
-        read, self._read = self._read, []
+        read, self._read, self._bytes = self._read, [], 0
         return read
+
+    def not_forgotten(self, ids: list[bytes]) -> None:
+        """They could not be removed now."""
+        self._read += ids
 
     def fail(self, error: EventQueueError) -> None:
         """None of them will come; each that waits is told so by an error of its own."""

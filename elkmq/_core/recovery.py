@@ -26,7 +26,7 @@ FROM_BELOW = (RedisError, OSError, EOFError)
 """What connecting, writing and reading raise. Anything else came out of a signal handler (such as Celery's
 ``SoftTimeLimitExceeded``), or is a bug, and is raised as it is."""
 
-MAX_SENDINGS = 8
+MAX_SENDINGS = 100
 """How often a call is sent again because the server lost its script; then somebody keeps flushing them."""
 
 

@@ -17,7 +17,7 @@ log = logging.getLogger("elkmq")
 
 T = TypeVar("T")
 
-Lock = threading.Lock
+Lock = threading.RLock  # a signal's handler that comes to what its thread is in the middle of does it itself
 
 
 def in_thread(function: Callable[..., T], *args: Any) -> T:

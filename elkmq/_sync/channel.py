@@ -57,6 +57,8 @@ class Channel(Mending):
 
         :raises EventQueueError: the server refused it, or could not be reached for ``retry_for`` seconds
         """
+        if self._owned() and not self._in_hook:
+            return self._beside(lambda channel: channel.run(call))
         packed, block = call.packed(), call.block
         sending = None
         with self._lock:
@@ -93,6 +95,8 @@ class Channel(Mending):
 
     def run_many(self, calls: Iterable[Call[T]]) -> list[T | EventQueueError]:
         """Send calls in one piece and return their outcomes in order, errors among them (see `raise_first`)."""
+        if self._owned() and not self._in_hook:
+            return self._beside(lambda channel: channel.run_many(calls))
         sendings = [Sending(call) for call in calls]
 
         def work() -> None:
@@ -173,6 +177,13 @@ class Channel(Mending):
         :param done: called with the outcome (an `EventQueueError` if it failed), on the thread that reads the reply;
             None: an error is logged
         """
+        if self._owned() and not self._in_hook:
+            try:
+                outcome: T | EventQueueError = self._beside(lambda channel: channel.run(call))
+            except EventQueueError as error:
+                outcome = error
+            (done or ignore)(outcome)
+            return
         sending = Sending(call, done or ignore)
         script = call.script
         with self._lock:
@@ -195,6 +206,14 @@ class Channel(Mending):
                     self._broken(error)
                     raise
         self._work(lambda: None if sending.written else self._post(sending), (sending,))
+
+    def _beside(self, work: Callable[[Channel], T]) -> T:
+        """Work on a connection of its own: a signal's handler, which came in the middle of a call of its thread's on this one."""
+        channel = Channel(self.endpoint, slot_key=self._slot_key, retry_for=self._retry_for)
+        try:
+            return work(channel)
+        finally:
+            channel.close()
 
     def _post(self, sending: Sending[Any]) -> None:
         if len(self._sent) >= self._max_outstanding:
@@ -227,11 +246,12 @@ class Channel(Mending):
                     self._send_again()
             return self.outstanding
 
-        return self._work(work) if self._sent or self._again else 0
+        nested = self._owned() and not self._in_hook
+        return self._work(work) if (self._sent or self._again) and not nested else 0
 
     def flush(self) -> None:
         """Wait for the replies of all posted calls."""
-        if self._sent or self._again:
+        if (self._sent or self._again) and not (self._owned() and not self._in_hook):
             self._work(self._step_to_the_end)
 
     @property

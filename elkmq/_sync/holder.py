@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -21,12 +22,15 @@ from elkmq._sync._concurrency import Background, Caller, Flag
 from elkmq._sync.link import Channel, Waiter
 from elkmq._sync.relay import Relay
 from elkmq._sync.session import Session
-from elkmq.errors import EventQueueError, QueueClosed
+from elkmq.errors import EventQueueError, QueueClosed, ServerOutOfMemory, ServerReadOnly, WrongKeyType
 from elkmq.keys import QueueKeys
 
 log = logging.getLogger("elkmq")
 
 T = TypeVar("T")
+
+PASSING = (ServerOutOfMemory, ServerReadOnly, WrongKeyType)
+"""Refusals after which the same call can be accepted later."""
 
 LONGEST_WAIT = 10.0
 """Seconds of one blocking read at most: after that the server's state is looked at again. Under a Redis `timeout` setting
@@ -51,6 +55,8 @@ class Holder:
         self._channel.on_reconnect = self._reconnected
         self._caller = Caller()
         self._room = Flag()
+        self._refused: deque[tuple[Call[frozenset[int]], Delivered]] = deque()
+        """Acknowledgements that the server refused, for what can pass."""
         self._crowded = False
         self._blocked = False  # whoever fetches waits at the server
         self.foreign = False
@@ -93,7 +99,7 @@ class Holder:
             raise self._refusal()
         self.state.settling.add(key)
         try:
-            self._channel.post(call, partial(self._acknowledged, key))
+            self._channel.post(call, partial(self._acknowledged, call, key))
         except BaseException:
             self.state.settling.discard(key)
             raise
@@ -101,7 +107,14 @@ class Holder:
             # Whoever fetches waits for entries, and would not see that the server lost the script.
             self._channel.flush()
 
-    def _acknowledged(self, key: Delivered, reply: frozenset[int] | EventQueueError) -> None:
+    def _acknowledged(
+        self, call: Call[frozenset[int]], key: Delivered, reply: frozenset[int] | EventQueueError
+    ) -> None:
+        if isinstance(reply, PASSING) and not self._closed:
+            # What was done is known here, and nowhere else: it is not done again because its server has no room for an answer.
+            log.error("an acknowledgement is sent again with the next heartbeat, until it is accepted: %s", reply)
+            self._refused.append((call, key))
+            return
         self.state.settling.discard(key)
         if isinstance(reply, EventQueueError):
             log.error("an acknowledgement may not have arrived; if so its event is handed out again: %s", reply)
@@ -109,6 +122,15 @@ class Holder:
         elif reply:
             log.warning("an acknowledgement on %s was refused: the lease was lost", self._session.describe())
             self.gone(self.state.name)
+
+    def _settle_again(self) -> None:
+        """Send again what the server refused for the time being."""
+        for _ in range(len(self._refused)):
+            try:
+                call, key = self._refused.popleft()
+            except IndexError:  # the end of the lease came in between
+                return
+            self._channel.post(call, partial(self._acknowledged, call, key))
 
     def forget(self, key: Delivered) -> None:
         """A delivery that could not be settled: if it is this consumer's still, it is handed out once more."""
@@ -187,6 +209,8 @@ class Holder:
     def heard(self, sent: float) -> None:
         """A heartbeat was answered."""
         self.state.heard(sent)
+        if self._refused:
+            self._caller.later(self._settle_again)
 
     def tended(self, reply: Tended) -> None:
         """The queue's chores were done."""
@@ -196,6 +220,7 @@ class Holder:
         """The lease is over."""
         if self._closed or not self.state.gone(consumer):
             return
+        self._refused.clear()
         log.warning(
             "the lease of consumer %s on %s is over; its deliveries are others' now", consumer, self._session.describe()
         )
@@ -230,6 +255,7 @@ class Holder:
             self._room.raise_()
             self._waiter.cancel()
             self._hung_up = True
+            self._settle_again()
             if self.state.registered:
                 self._leave(self.state.name, self._session.closing_until or now() + LAST_PATIENCE)
         finally:

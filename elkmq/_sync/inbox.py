@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from elkmq._core.call import Form
 from elkmq._core.entry import Receipt, plainly_accepted
-from elkmq._core.inbox import READ_WAIT, Awaited, Responses
+from elkmq._core.inbox import NOTHING_READ, READ_WAIT, Awaited, Responses, patience
 from elkmq._sync.link import Channel
 from elkmq._sync.session import Session
 from elkmq.errors import EventQueueError, QueueClosed
@@ -122,8 +123,9 @@ class Inbox:
                 receipts = pool.run(form(*values, until=until))
             if receipts is not None and (receipts[0].served or receipts[0].duplicate):
                 accepted(event, receipts[0])
-            # The server has counted since it accepted it, which is now, unless the time was spent on the blocking read.
-            return place.value or self._wait(place, until if found is not None else time.monotonic() + timeout)
+            return place.value or self._wait(
+                place, until if found is not None else time.monotonic() + patience(until, timeout)
+            )
         except BaseException:
             if self._reader is place:
                 self._drop_the_read()
@@ -154,6 +156,21 @@ class Inbox:
         if self._channel is not None:
             self._channel.close()
         self._responses.closed()
+        if self._responses.last != NOTHING_READ:
+            pool, verbs = self._session.open()
+            call = verbs.forget_inbox(self.name)
+            call.until = self._session.closing_until
+            with suppress(EventQueueError):  # then it goes with the last deadline
+                pool.run(call)
+
+    def _forget(self, ids: list[bytes]) -> None:
+        """Have responses removed that were read, without waiting for it: who got one must not suffer for it."""
+        pool, verbs = self._session.open()
+        with pool.channel() as channel:
+            if channel.connected and not (channel.outstanding and channel.drain()):
+                channel.post(verbs.forget_responses(self.name, ids))
+            else:
+                self._responses.not_forgotten(ids)
 
     def _connection(self) -> Channel:
         if self._closed:
@@ -210,8 +227,7 @@ class Inbox:
         waiting = self._responses.waiting
         try:
             if reader is place and (ids := self._responses.to_forget(idle=False)) and not self._closed:
-                pool, verbs = self._session.open()
-                pool.run(verbs.forget_responses(self.name, ids))
+                self._forget(ids)
         finally:
             if waiting:
                 for awaited in list(waiting.values()):

@@ -60,6 +60,8 @@ class Line:
 
     def _be_new(self) -> None:
         self._lock = threading.RLock()
+        self._owned: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]
+        """Whether this thread is inside already."""
         self._wake = threading.Lock()  # released to end a wait between attempts to connect
         self._wake.acquire()
         self._raw: Raw = None
@@ -230,6 +232,8 @@ class Line:
             missing = dict(self._missing)
             self._broken(error)
             self._missing = missing
+            self._error, self._not_before = None, 0.0  # nothing is wrong with the server
+            self._backoff.reset()
 
     def _settle(self, sending: Sending[Any], outcome: Any) -> None:
         sending.outcome = outcome

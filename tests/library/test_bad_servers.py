@@ -197,6 +197,36 @@ async def test_a_full_memory(library, make_server, name):
         await until(queue, completed=3, dead=1, ready=0, in_flight=0)
 
 
+async def test_an_answer_for_which_the_memory_is_too_full_is_sent_later_and_its_request_not_handled_again(
+    library, make_server, name, caplog
+):
+    server = make_server()
+    async with library() as lib:
+        asking, serving = lib.queue(name, server.url), lib.queue(name, server.url, options=Options(lease=1))
+        service, handled = lib.service(serving), []
+
+        @service.on("work")
+        def work(payload):
+            handled.append(payload)
+            with server.client() as client:
+                client.config_set("maxmemory", "1mb")
+            return payload
+
+        running = asyncio.ensure_future(service.run(signals=False))
+        waiting = asyncio.ensure_future(asking.call("work", "x", timeout=30))
+        try:
+            # The response was refused, and refused once more with a heartbeat.
+            await asyncio.to_thread(eventually, lambda: caplog.text.count("is sent again with the next heartbeat") >= 2)
+        finally:
+            with server.client() as client:
+                client.config_set("maxmemory", "0")
+        assert await waiting == "x"
+        assert handled == ["x"]
+        service.stop()
+        await running
+        assert (await asking.stats()).completed == 1
+
+
 async def test_a_disk_that_is_full(library, make_server, name):
     server = make_server(options={"stop-writes-on-bgsave-error": "yes", "dbfilename": "taken", "save": "3600 1"})
     (server.folder / "taken").mkdir()  # where the dump should go

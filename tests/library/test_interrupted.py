@@ -425,3 +425,46 @@ def _torn_at(n, work, where="/elkmq/_sync/", kind=Torn):
         gc.collect()  # frames that were traced keep what they had in hand
     assert not raised, "it was swallowed"
     return False
+
+
+@pytest.mark.parametrize("at", ["receive", "_refuse_if_closed", "_send", "_obtain"])
+def test_a_signal_handler_may_use_the_queue_that_its_thread_is_at_work_on(fast_url, name, at):
+    """It settles, enqueues and receives in the middle of a call of the same thread on the same connection."""
+    with EventQueue(name, fast_url) as filling:
+        filling.enqueue_many([event(str(i)) for i in range(40)])
+    queue = EventQueue(name, fast_url)
+    held = []
+    nested = []
+
+    def handle():
+        nested.append(at)
+        queue.enqueue(event("nested"))
+        if held:
+            held.pop().requeue()
+        if held:
+            held.pop().ack(wait=False)
+
+    def trace(frame, happened, argument):
+        if frame.f_code.co_name == at and "/elkmq/" in frame.f_code.co_filename and len(nested) < 10:
+            sys.settrace(None)
+            handle()
+            sys.settrace(trace)
+
+    sys.settrace(trace)
+    try:
+        queue.enqueue(event("first"))
+        held += queue.receive_many(20, 5)
+        while len(held) > 5:
+            held.pop().ack()
+            held.pop().ack(wait=False)
+            held.pop().reject("no")
+    finally:
+        sys.settrace(None)
+    assert nested
+    queue.ack_many(held)
+    for delivery in queue.receive_many(100, 1):
+        delivery.ack()
+    stats = queue.stats()
+    assert (stats.in_flight, stats.ready) == (0, 0)
+    assert stats.completed + stats.dead == 41 + len(nested)
+    queue.close()

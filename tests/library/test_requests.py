@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from elkmq import EmptyQueue, EnqueueError, EventQueue, RequestFailed, ServiceEvent, TimeoutExpired, aio
+from elkmq import EmptyQueue, EnqueueError, EventQueue, RequestFailed, Service, ServiceEvent, TimeoutExpired, aio
 from tests.library.helpers import event, soon, until
 
 
@@ -263,3 +264,23 @@ def test_threads_that_wait_share_one_connection(make_server, name):
             )  # ours, the other's, at most one a thread for calls, one for responses
 
     asyncio.run(case())
+
+
+def test_responses_that_were_read_do_not_pile_up_and_go_with_their_reader(make_server, name):
+    server = make_server()
+    with EventQueue(name, server.url) as served, server.client() as client:
+        service = Service(served)
+        service.on("echo")(lambda payload: payload)
+        thread = threading.Thread(target=service.run)
+        thread.start()
+        with EventQueue(name, server.url) as queue:
+            for _ in range(250):
+                queue.call("echo", "x", timeout=3600)
+            (inbox,) = client.keys("*(replies:*")
+            assert client.xlen(inbox) <= 101
+            for _ in range(3):
+                queue.call("echo", "x" * 600_000, timeout=3600)
+            assert client.memory_usage(inbox) < 1_500_000
+        assert not client.exists(inbox)
+        service.stop()
+        thread.join()

@@ -54,6 +54,10 @@ class RequestVerbs(OfQueue):
         """Remove responses that were read."""
         return command("XDEL", self.keys.replies(inbox), *ids, parse=int)
 
+    def forget_inbox(self, inbox: str) -> Call[int]:
+        """Remove an inbox with all that is in it."""
+        return command("UNLINK", self.keys.replies(inbox), parse=int)
+
     _keep_response: Bound[int] = Bound("keep_response", int)
 
     def keep_response(self, entry: Entry) -> list[Call[int]]:
