@@ -25,9 +25,10 @@ def tasks(stage: Stage) -> Outcome:
         screen.say(f"tasks: {WORKERS} Celery workers are starting, broker elkmq://, acks_late, a lease of {LEASE:g} s")
         crew.until_ready()
         deadline = screen.seconds + LIMIT
-        caller.begin()
-        until_handled(stage, crew, queue, TASKS // 4, deadline)
         with make_app(stage.url, queue.name).connection_for_write() as connection:
+            connection.connect()
+            caller.begin()
+            until_handled(stage, crew, queue, TASKS // 4, deadline)
             cut = _cut(connection, queue.name)
             screen.say(f"cut: {cut} connections, all that workers and caller had", "yellow")
             # By then the workers are connected again. Killed before that, one would take along what it had yet to acknowledge.

@@ -16,7 +16,8 @@ SENDERS = ("producer", "caller")
 
 
 def handled(crew: Crew) -> int:
-    """How many were, so far."""
+    """How many were, up to now."""
+    crew.follower.look()
     return len(set(ids(crew.follower.records, DONE)))
 
 
