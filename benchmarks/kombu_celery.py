@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import sys
@@ -217,7 +218,7 @@ def main() -> None:
         idlers = [idle(server, scheme, args.idle) for scheme in ("elkmq", "redis")]
         labels = ("idle worker, commands a second", "the same, without those of scripts", "its CPU, seconds a minute")
         for label, ours, theirs in zip(labels, *idlers, strict=True):
-            print(f"{label:34} {ours:9.2f} {theirs:9.2f}      {ours / theirs:6.2f}", flush=True)
+            print(f"{label:34} {ours:9.2f} {theirs:9.2f}      {ours / (theirs or math.nan):6.2f}", flush=True)
 
 
 if __name__ == "__main__":
