@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
@@ -129,11 +129,9 @@ class Delivery:
             return
         call = self._consumer.verbs.settle(self._name, [self._key], keep=self._consumer.state.keep)
         if wait:
-            if await self._run(call):
-                self._refuse()
-            self._done()
+            await self._settle("acknowledged", call, bool)
         else:
-            await self._post(call, self._key)
+            await self._post("acknowledged", call, self._key)
 
     async def reject(self, error: str = "", *, reason: str = "rejected") -> None:
         """Give it up: into the dead letters, with the reason and the error's text. Raises: LeaseLost."""
@@ -145,7 +143,7 @@ class Delivery:
         if self._again("rejected"):
             return
         call = self._consumer.verbs.reject(self._name, [self._key], reason, as_text(error))
-        self._take_outcome(await self._run(call))
+        await self._settle("rejected", call, _first_is_lost)
 
     async def requeue(self, *, delay: Seconds = 0.0, failed: bool = False, error: str = "") -> bool:
         """Send it back, to be handed out before new work or after ``delay`` seconds.
@@ -158,7 +156,7 @@ class Delivery:
         if self._again("requeued"):
             return True
         call = self._consumer.verbs.requeue(self._name, [self._key], delay=span, failed=failed, error=as_text(error))
-        return self._take_outcome(await self._run(call)) != "dead"
+        return (await self._settle("requeued", call, _first_is_lost))[0] != "dead"
 
     async def respond(self, action: str, payload: str | None = None, *, wait: bool = True) -> bool:
         """Complete it and send its response in one step: two responders can never both answer.
@@ -176,9 +174,8 @@ class Delivery:
         json = response_json(event, action, payload)
         if not self._again("completed"):
             key, keep = self._key, consumer.state.keep
-            await self._post(
-                consumer.verbs.answer(self._name, key, json, uuid_text(event), event.timeout, keep=keep), key
-            )
+            call = consumer.verbs.answer(self._name, key, json, uuid_text(event), event.timeout, keep=keep)
+            await self._post("completed", call, key)
         return True
 
     async def complete(
@@ -206,9 +203,7 @@ class Delivery:
             timeout=self.event.timeout,
             events=targets,
         )
-        reply = await self._run(call)
-        self._take_outcome([reply.outcome])
-        return reply
+        return await self._settle("completed", call, lambda reply: reply.outcome == "lost")
 
     @property
     def _key(self) -> Delivered:
@@ -220,22 +215,32 @@ class Delivery:
             event = replace(event, fields=(*event.fields, "to", str(send.queue)))
         return keys, event
 
-    async def _post(self, call: Call[Any], key: Delivered) -> None:
+    async def _post(self, how: str, call: Call[Any], key: Delivered) -> None:
         try:
+            self._settled = how
             await self._consumer.post(call, key)
+            self._consumer.settled(key)
         except BaseException:
-            self._settled = ""  # it may be tried again
+            self._settled = ""  # it may be tried again; and dropped, it is noticed
             raise
-        self._consumer.settled(key)
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _settle(self, how: str, call: Call[T], is_lost: Callable[[T], bool]) -> T:
+        """Settle it; in no moment is it taken for settled with nobody there to know that it is not."""
         try:
-            return await self._consumer.run(call)
-        except BaseException:
-            self._settled = ""  # it may be tried again
+            self._settled = how
+            reply = await self._consumer.run(call)
+            if is_lost(reply):
+                self._refuse()
+            self._done()
+        except LeaseLost:
             raise
+        except BaseException:
+            self._settled = ""  # it may be tried again; and dropped, it is noticed
+            raise
+        return reply
 
     def _again(self, how: str) -> bool:
+        """Whether it was settled that way before."""
         if self._settled:
             if self._settled == how:
                 return True
@@ -244,7 +249,6 @@ class Delivery:
             )
         if self._consumer.state.lost(self._name):
             self._refuse()
-        self._settled = how
         return False
 
     def forget(self) -> None:
@@ -256,12 +260,6 @@ class Delivery:
         # Wherever the garbage collector runs, perhaps inside a lock of ours: so no more than a note to somebody else.
         if not self._settled:
             self._consumer.dropped(self._name, self._entry)
-
-    def _take_outcome(self, outcomes: list[str]) -> str:
-        if outcomes[0] == "lost":
-            self._refuse()
-        self._done()
-        return outcomes[0]
 
     def _done(self) -> None:
         self._consumer.settled(self._key)
@@ -302,9 +300,13 @@ class Delivery:
         return f"<Delivery {self.id} of {self.event!r}{' ' + self._settled if self._settled else ''}>"
 
 
+def _first_is_lost(outcomes: list[str]) -> bool:
+    return outcomes[0] == "lost"
+
+
 async def ack_many(deliveries: Iterable[Delivery]) -> None:
     """Complete deliveries, in one round trip per consumer and 500. See `EventQueue.ack_many`."""
-    held: dict[tuple[Holder, str], list[Delivery]] = {}
+    held: dict[tuple[Holder, str], dict[int, Delivery]] = {}
     refused: list[str] = []
     wanted = list(each(deliveries))
     for delivery in wanted:
@@ -315,24 +317,23 @@ async def ack_many(deliveries: Iterable[Delivery]) -> None:
     for delivery in wanted:
         try:
             if not delivery._again("acknowledged"):
-                held.setdefault((delivery._consumer, delivery._name), []).append(delivery)
+                held.setdefault((delivery._consumer, delivery._name), {})[id(delivery)] = delivery
         except LeaseLost:
             refused.append(delivery.id)
-    waiting = [(consumer, name, batch) for (consumer, name), own in held.items() for batch in batches(own)]
-    try:
-        while waiting:
-            consumer, name, batch = waiting[0]
-            keys = [(delivery._entry.lane, delivery._entry.id) for delivery in batch]
-            lost = await consumer.run(consumer.verbs.settle(name, keys, keep=consumer.state.keep))
+    for (consumer, name), own in held.items():
+        for batch in batches(list(own.values())):
+            try:
+                for delivery in batch:
+                    delivery._settled = "acknowledged"
+                keys = [delivery._key for delivery in batch]
+                lost = await consumer.run(consumer.verbs.settle(name, keys, keep=consumer.state.keep))
+                for delivery in batch:
+                    delivery._done()
+            except BaseException:
+                for delivery in batch:
+                    delivery._settled = ""  # it may be tried again
+                raise
             refused += [batch[position].id for position in lost]
-            for delivery in batch:
-                delivery._done()
-            waiting.pop(0)
-    except BaseException:
-        for _, _, batch in waiting:
-            for delivery in batch:
-                delivery._settled = ""  # it may be tried again
-        raise
     if refused:
         raise LeaseLost(
             f"the leases on {len(refused)} deliveries were lost ({', '.join(refused[:5])}{', ...' if refused[5:] else ''}); "

@@ -105,21 +105,20 @@ def to_be_raised(error: BaseException) -> bool:
 
 
 class Flag:
-    """Something to wait for; raised from any thread."""
+    """Something to wait for; raised from any thread, awaited by one at a time."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._lock = threading.Lock()  # free: it is raised. An `Event` is left locked by a signal handler's exception
+        self._lock.acquire()
 
     def raise_(self) -> None:
         """Let whoever waits go on."""
-        self._event.set()
+        with suppress(RuntimeError):  # it was raised before
+            self._lock.release()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until it is raised, and lower it; False after ``timeout`` seconds (None: for ever)."""
-        if not self._event.wait(timeout):
-            return False
-        self._event.clear()
-        return True
+        return self._lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
 
 class Caller:

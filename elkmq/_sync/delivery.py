@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
@@ -130,11 +130,9 @@ class Delivery:
             return
         call = self._consumer.verbs.settle(self._name, [self._key], keep=self._consumer.state.keep)
         if wait:
-            if self._run(call):
-                self._refuse()
-            self._done()
+            self._settle("acknowledged", call, bool)
         else:
-            self._post(call, self._key)
+            self._post("acknowledged", call, self._key)
 
     def reject(self, error: str = "", *, reason: str = "rejected") -> None:
         """Give it up: into the dead letters, with the reason and the error's text. Raises: LeaseLost."""
@@ -146,7 +144,7 @@ class Delivery:
         if self._again("rejected"):
             return
         call = self._consumer.verbs.reject(self._name, [self._key], reason, as_text(error))
-        self._take_outcome(self._run(call))
+        self._settle("rejected", call, _first_is_lost)
 
     def requeue(self, *, delay: Seconds = 0.0, failed: bool = False, error: str = "") -> bool:
         """Send it back, to be handed out before new work or after ``delay`` seconds.
@@ -159,7 +157,7 @@ class Delivery:
         if self._again("requeued"):
             return True
         call = self._consumer.verbs.requeue(self._name, [self._key], delay=span, failed=failed, error=as_text(error))
-        return self._take_outcome(self._run(call)) != "dead"
+        return (self._settle("requeued", call, _first_is_lost))[0] != "dead"
 
     def respond(self, action: str, payload: str | None = None, *, wait: bool = True) -> bool:
         """Complete it and send its response in one step: two responders can never both answer.
@@ -177,7 +175,8 @@ class Delivery:
         json = response_json(event, action, payload)
         if not self._again("completed"):
             key, keep = self._key, consumer.state.keep
-            self._post(consumer.verbs.answer(self._name, key, json, uuid_text(event), event.timeout, keep=keep), key)
+            call = consumer.verbs.answer(self._name, key, json, uuid_text(event), event.timeout, keep=keep)
+            self._post("completed", call, key)
         return True
 
     def complete(
@@ -205,9 +204,7 @@ class Delivery:
             timeout=self.event.timeout,
             events=targets,
         )
-        reply = self._run(call)
-        self._take_outcome([reply.outcome])
-        return reply
+        return self._settle("completed", call, lambda reply: reply.outcome == "lost")
 
     @property
     def _key(self) -> Delivered:
@@ -219,22 +216,32 @@ class Delivery:
             event = replace(event, fields=(*event.fields, "to", str(send.queue)))
         return keys, event
 
-    def _post(self, call: Call[Any], key: Delivered) -> None:
+    def _post(self, how: str, call: Call[Any], key: Delivered) -> None:
         try:
+            self._settled = how
             self._consumer.post(call, key)
+            self._consumer.settled(key)
         except BaseException:
-            self._settled = ""  # it may be tried again
+            self._settled = ""  # it may be tried again; and dropped, it is noticed
             raise
-        self._consumer.settled(key)
 
-    def _run(self, call: Call[T]) -> T:
+    def _settle(self, how: str, call: Call[T], is_lost: Callable[[T], bool]) -> T:
+        """Settle it; in no moment is it taken for settled with nobody there to know that it is not."""
         try:
-            return self._consumer.run(call)
-        except BaseException:
-            self._settled = ""  # it may be tried again
+            self._settled = how
+            reply = self._consumer.run(call)
+            if is_lost(reply):
+                self._refuse()
+            self._done()
+        except LeaseLost:
             raise
+        except BaseException:
+            self._settled = ""  # it may be tried again; and dropped, it is noticed
+            raise
+        return reply
 
     def _again(self, how: str) -> bool:
+        """Whether it was settled that way before."""
         if self._settled:
             if self._settled == how:
                 return True
@@ -243,7 +250,6 @@ class Delivery:
             )
         if self._consumer.state.lost(self._name):
             self._refuse()
-        self._settled = how
         return False
 
     def forget(self) -> None:
@@ -255,12 +261,6 @@ class Delivery:
         # Wherever the garbage collector runs, perhaps inside a lock of ours: so no more than a note to somebody else.
         if not self._settled:
             self._consumer.dropped(self._name, self._entry)
-
-    def _take_outcome(self, outcomes: list[str]) -> str:
-        if outcomes[0] == "lost":
-            self._refuse()
-        self._done()
-        return outcomes[0]
 
     def _done(self) -> None:
         self._consumer.settled(self._key)
@@ -301,9 +301,13 @@ class Delivery:
         return f"<Delivery {self.id} of {self.event!r}{' ' + self._settled if self._settled else ''}>"
 
 
+def _first_is_lost(outcomes: list[str]) -> bool:
+    return outcomes[0] == "lost"
+
+
 def ack_many(deliveries: Iterable[Delivery]) -> None:
     """Complete deliveries, in one round trip per consumer and 500. See `EventQueue.ack_many`."""
-    held: dict[tuple[Holder, str], list[Delivery]] = {}
+    held: dict[tuple[Holder, str], dict[int, Delivery]] = {}
     refused: list[str] = []
     wanted = list(each(deliveries))
     for delivery in wanted:
@@ -314,24 +318,23 @@ def ack_many(deliveries: Iterable[Delivery]) -> None:
     for delivery in wanted:
         try:
             if not delivery._again("acknowledged"):
-                held.setdefault((delivery._consumer, delivery._name), []).append(delivery)
+                held.setdefault((delivery._consumer, delivery._name), {})[id(delivery)] = delivery
         except LeaseLost:
             refused.append(delivery.id)
-    waiting = [(consumer, name, batch) for (consumer, name), own in held.items() for batch in batches(own)]
-    try:
-        while waiting:
-            consumer, name, batch = waiting[0]
-            keys = [(delivery._entry.lane, delivery._entry.id) for delivery in batch]
-            lost = consumer.run(consumer.verbs.settle(name, keys, keep=consumer.state.keep))
+    for (consumer, name), own in held.items():
+        for batch in batches(list(own.values())):
+            try:
+                for delivery in batch:
+                    delivery._settled = "acknowledged"
+                keys = [delivery._key for delivery in batch]
+                lost = consumer.run(consumer.verbs.settle(name, keys, keep=consumer.state.keep))
+                for delivery in batch:
+                    delivery._done()
+            except BaseException:
+                for delivery in batch:
+                    delivery._settled = ""  # it may be tried again
+                raise
             refused += [batch[position].id for position in lost]
-            for delivery in batch:
-                delivery._done()
-            waiting.pop(0)
-    except BaseException:
-        for _, _, batch in waiting:
-            for delivery in batch:
-                delivery._settled = ""  # it may be tried again
-        raise
     if refused:
         raise LeaseLost(
             f"the leases on {len(refused)} deliveries were lost ({', '.join(refused[:5])}{', ...' if refused[5:] else ''}); "

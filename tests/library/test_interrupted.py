@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from elkmq import EmptyQueue, EventQueue, Options, Service, aio
+from elkmq import EmptyQueue, EventQueue, LeaseLost, Options, Service, aio
 from tests.library.helpers import drain, event, fill, soon, until
 from tests.waiting import eventually
 
@@ -468,3 +468,33 @@ def test_a_signal_handler_may_use_the_queue_that_its_thread_is_at_work_on(fast_u
     assert (stats.in_flight, stats.ready) == (0, 0)
     assert stats.completed + stats.dead == 41 + len(nested)
     queue.close()
+
+
+@pytest.mark.parametrize("prefetch", [1, 5])
+def test_a_consumer_torn_away_anywhere_goes_on_and_leaves_nothing_behind(fast_url, name, prefetch):
+    """In the middle of a wait, of a delivery, of its acknowledgement, whether it is waited for or not."""
+    with EventQueue(name, fast_url, options=Options(lease=2)) as queue, queue.consumer(prefetch=prefetch) as consumer:
+        handled, torn = set(), 0
+
+        def work(wait):
+            delivery = consumer.get(5)
+            delivery.ack(wait=wait)
+            handled.add(delivery.event.payload)
+
+        for where, places in (
+            ("/elkmq/", 60),
+            ("/_sync/delivery.py", 12),
+            ("/verbs/leases.py", 12),
+            ("/holder.py", 12),
+        ):
+            for place in range(1, places):
+                for wait in (True, False):
+                    queue.enqueue(event(payload=f"{where} {place} {wait}"))
+                    torn += _torn_at(place, lambda wait=wait: work(wait), where)
+        assert torn > 80
+        # What it has not handled comes back to it, though each tear may have cost something of its prefetch; then nothing is left.
+        eventually(lambda: consumer.get(0.2).ack() if queue.stats().ready + queue.stats().in_flight else True, 60,
+            "the rest", ignoring=(AttributeError, LeaseLost))  # fmt: skip
+        stats = queue.stats()
+        assert (stats.ready, stats.in_flight, stats.dead) == (0, 0, 0)
+        assert not consumer.state.held
