@@ -45,12 +45,9 @@ def test_expiration_and_message_ttl(connection: Connection, name: str) -> None:
 
 def _age(session: Any, name: str) -> int:
     """Milliseconds since the first entry of a queue came; very old where there is none any more."""
-    import redis
-
-    client = redis.Redis(*session.endpoint.url.addresses[0])
-    first = client.xrange(f"{name}(event_stream)", count=1)
-    seconds, micros = client.time()
-    return int(seconds * 1000 + micros // 1000 - int(first[0][0].partition(b"-")[0])) if first else 1_000_000
+    first = session.run(command("XRANGE", session.routing.queue(name).lane(0), "-", "+", "COUNT", 1, parse=list))
+    seconds, micros = session.run(command("TIME", parse=list))
+    return int(seconds) * 1000 + int(micros) // 1000 - int(first[0][0].partition(b"-")[0]) if first else 1_000_000
 
 
 def test_rejected_to_the_dead_letter_exchange(connection: Connection, name: str) -> None:
