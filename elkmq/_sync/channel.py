@@ -59,7 +59,7 @@ class Channel(Mending):
         """
         if self._owned() and not self._in_hook:
             return self._beside(lambda channel: channel.run(call))
-        packed, block = call.packed(), call.block
+        packed, timed = call.packed(), call.block or call.until is not None
         sending = None
         with self._lock:
             if not call.retry and self._raw is not None and not self._sent and self._poll(0):
@@ -70,11 +70,11 @@ class Channel(Mending):
                 sending = Sending(call)
             else:
                 try:
-                    if block:
-                        raw._sock.settimeout(self._timeout + block)
+                    if timed:
+                        raw._sock.settimeout(self._patience(call.block, call.until))
                     raw._sock.sendall(packed)
                     reply = receive(raw)
-                    if block:
+                    if timed:
                         raw._sock.settimeout(self._timeout)
                 except FROM_BELOW as error:
                     # Still under the lock: the next thread must find this call in its place.
@@ -126,6 +126,8 @@ class Channel(Mending):
             ):  # fmt: skip
                 try:
                     both = form.packed(*values) + behind.packed(*after)
+                    if block < self._timeout:
+                        raw._sock.settimeout(self._patience(0.0, until))
                     raw._sock.sendall(both)
                     reply = receive(raw)
                     if usual(reply):
@@ -139,6 +141,8 @@ class Channel(Mending):
                 except BaseException as torn:
                     self._broken(torn)
                     raise
+                if self._raw is not None:
+                    raw._sock.settimeout(self._timeout)
                 # Still under the lock: the next thread must find these calls in their place.
                 sendings = Sending(form(*values, until=until)), Sending(behind(*after, block=block, until=until), done)
                 sendings[0].written = sendings[1].written = True

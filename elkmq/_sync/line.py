@@ -169,12 +169,13 @@ class Line:
     def _read_one(self, *, ready: bool = False) -> None:
         """Read a reply. ``ready``: it is there, so that nothing has to be set for waiting longer."""
         raw, sending = self._raw, self._sent[0]
-        block = 0.0 if ready else sending.call.block
+        block, until = sending.call.block, sending.call.until
+        timed = not ready and (block or until is not None)
         try:
-            if block:
-                raw._sock.settimeout(self._patience(block, sending.call.until))
+            if timed:
+                raw._sock.settimeout(self._patience(block, until))
             reply = receive(raw)
-            if block:
+            if timed:
                 raw._sock.settimeout(self._timeout)
         except FROM_BELOW as error:
             self._failed(error)
@@ -187,7 +188,7 @@ class Line:
                 self._say(None)
 
     def _patience(self, block: float, until: float | None) -> float:
-        """Seconds after which a blocking call's reply is not waited for any more."""
+        """Seconds after which a call's reply is not waited for any more."""
         patience = self._timeout + block
         return patience if until is None else min(patience, max(until + GRACE - time.monotonic(), 0.05))
 
@@ -209,7 +210,7 @@ class Line:
         if failure is Failure.BROKEN:
             self._broken(error)
             return
-        if sending.call.block and self._raw is not None:
+        if (sending.call.block or sending.call.until is not None) and self._raw is not None:
             self._raw._sock.settimeout(self._timeout)
         if failure is Failure.NOT_NOW:
             self._stale = self._error = error

@@ -24,6 +24,7 @@ from elkmq.errors import (
     ServerError,
     WrongKeyType,
 )
+from elkmq.event import ServiceEvent
 from tests.library.drivers import echo, evalsha, incr, ping, pop
 from tests.waiting import eventually_async
 
@@ -74,14 +75,12 @@ async def test_an_error_reply_says_what_was_tried_and_what_became_of_it(driver, 
 
 
 async def test_an_error_while_reading_a_reply_hits_that_call_only(driver, fast_url, name):
-    def refuse(reply):
-        raise JSONParseError("no event")
-
+    unreadable = command("ECHO", "x", parse=ServiceEvent.from_json)
     async with driver() as d:
         channel = d.channel(fast_url)
         with pytest.raises(JSONParseError):
-            await channel.run(command("ECHO", "x", parse=refuse))
-        outcomes = await channel.run_many([echo("a"), command("ECHO", "x", parse=refuse), echo("b")])
+            await channel.run(unreadable)
+        outcomes = await channel.run_many([echo("a"), unreadable, echo("b")])
     assert outcomes[0] == "a"
     assert isinstance(outcomes[1], JSONParseError)
     assert outcomes[2] == "b"
@@ -237,11 +236,7 @@ async def test_the_error_of_a_posted_call_is_reported_or_logged(driver, fast_url
 
 
 async def test_a_callback_that_fails_keeps_the_others_from_nothing(driver, fast_url, name, caplog):
-    got = []
-
-    def explode(outcome):
-        raise ValueError("callback")
-
+    got, explode = [], ["callback"].index  # raised in C, not in code that is none of the library's: see `from_outside`
     async with driver() as d:
         channel = d.channel(fast_url)
         for done in (explode, got.append, explode, got.append):
@@ -249,7 +244,7 @@ async def test_a_callback_that_fails_keeps_the_others_from_nothing(driver, fast_
         await channel.flush()
         assert await channel.run(incr(name)) == 5
     assert got == [2, 4]
-    assert caplog.text.count("ValueError: callback") == 2
+    assert caplog.text.count("is not in list") == 2
 
 
 # -- waiting
