@@ -45,7 +45,8 @@ async def test_a_delivery_that_is_dropped_goes_back_at_once(library, fast_url, n
             await fill(queue, 1)
             await (await consumer.get(5)).ack()
     assert "was dropped unsettled" in caplog.text
-    assert "was dropped unsettled" in str(recwarn.pop(ResourceWarning).message)
+    # Among others perhaps, of what earlier tests left to the garbage collector.
+    assert any("was dropped unsettled" in str(w.message) for w in recwarn if w.category is ResourceWarning)
 
 
 async def test_one_that_is_dropped_again_and_again_ends_among_the_dead_letters(library, fast_url, name):
