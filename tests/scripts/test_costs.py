@@ -149,6 +149,7 @@ def test_cost_does_not_grow_with_what_is_there(own: Rig):
 
 def test_acknowledgements_with_a_few_others_in_between_are_found_at_one_look(own: Rig):
     q = own
+    q.verbs.counting = 0  # counting, before 7.0, takes the long way
     q.put(*(outgoing() for _ in range(7)))
     held = q.take("c")
     assert q.commands_now(q.verbs.settle("c", named(held[0:12:4]))) == Counter(xpending=1, xack=1, xdel=1)
@@ -161,6 +162,7 @@ def test_acknowledgements_with_a_few_others_in_between_are_found_at_one_look(own
 def test_the_looks_at_what_is_pending_are_bounded_by_what_is_asked_for(own: Rig):
     """Not by commands alone: an XPENDING of everything would be one command as well."""
     q = own
+    q.verbs.counting = 0  # counting, before 7.0, takes the long way
     q.put(*(outgoing() for _ in range(300)))
     held = q.take("c")
     asked_for = []
