@@ -95,7 +95,7 @@ class Channel(Mending):
 
     def run_many(self, calls: Iterable[Call[T]]) -> list[T | EventQueueError]:
         """Send calls in one piece and return their outcomes in order, errors among them (see `raise_first`)."""
-        if self._owned() and not self._in_hook:
+        if self._nested:
             return self._beside(lambda channel: channel.run_many(calls))
         sendings = [Sending(call) for call in calls]
 
@@ -211,6 +211,11 @@ class Channel(Mending):
                     raise
         self._work(lambda: None if sending.written else self._post(sending), (sending,))
 
+    @property
+    def _nested(self) -> bool:
+        """Whether this is a signal's handler in the middle of a call of its thread's; `run` and `post` ask without a frame more."""
+        return self._owned() and not self._in_hook
+
     def _beside(self, work: Callable[[Channel], T]) -> T:
         """Work on a connection of its own: a signal's handler, which came in the middle of a call of its thread's on this one."""
         channel = Channel(self.endpoint, slot_key=self._slot_key, retry_for=self._retry_for)
@@ -250,12 +255,11 @@ class Channel(Mending):
                     self._send_again()
             return self.outstanding
 
-        nested = self._owned() and not self._in_hook
-        return self._work(work) if (self._sent or self._again) and not nested else 0
+        return self._work(work) if (self._sent or self._again) and not self._nested else 0
 
     def flush(self) -> None:
         """Wait for the replies of all posted calls."""
-        if (self._sent or self._again) and not (self._owned() and not self._in_hook):
+        if (self._sent or self._again) and not self._nested:
             self._work(self._step_to_the_end)
 
     @property
