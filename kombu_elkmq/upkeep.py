@@ -41,6 +41,8 @@ class Upkeep(Wires):
     unused_soon: bool
     """Whether that is since a queue may be unused for long enough then, and not only since a lease went by."""
     _guarded_until = 0.0
+    _routine_at = -1.0
+    """What `sweep_at` is where no more than a lease went by then."""
 
     @property
     def attended(self) -> bool:
@@ -108,15 +110,21 @@ class Upkeep(Wires):
     def chores(self) -> None:
         """Now and then: see to queues that nobody consumes."""
         now = clock.now()
-        if now >= self.sweep_at and self.consumes and not self.pump.mending:
-            self.sweep_at = now + self.options.lease
-            self._sweep()
+        if now < self.sweep_at or not self.consumes or self.pump.mending:
+            return
+        looked = _looked.get(self._looked_key, -math.inf)
+        if self.sweep_at == self._routine_at and now < looked + self.options.lease:
+            self._sweep_in_a_lease(looked)  # another connection of this process did
+            return
+        self._begin_sweep(now)
+        self._sweep()
 
     def look_around(self) -> bool:
         """See to queues that nobody consumes, for a caller who may run no loop; whether that was due, and done."""
-        if clock.now() < self.sweep_at or self.attended:
+        now = clock.now()
+        if now < self.sweep_at or self.attended:
             return False
-        self.sweep_at = clock.now() + self.options.lease
+        self._begin_sweep(now)
         try:
             self._swept(self._look_at_all())
         except EventQueueError as error:
@@ -138,6 +146,14 @@ class Upkeep(Wires):
             self.sweep_at = min(self.sweep_at, now)
             self.look_around()
 
+    def _begin_sweep(self, now: float) -> None:
+        """Tell the other connections of this process that this one looks."""
+        _looked[self._looked_key] = now
+        self._sweep_in_a_lease(now)
+
+    def _sweep_in_a_lease(self, now: float) -> None:
+        self.sweep_at = self._routine_at = now + self.options.lease
+
     @property
     def _looked_key(self) -> tuple[object, ...]:
         return self.endpoint.key, self.options.global_keyprefix
@@ -150,10 +166,11 @@ class Upkeep(Wires):
 
     def _swept(self, outcome: Any) -> None:
         if isinstance(outcome, Exception):
+            _looked.pop(self._looked_key, None)
             log.warning("queues that nobody consumes were not seen to, that is tried again: %s", outcome)
             return
-        _looked[self._looked_key] = clock.now()
         if outcome.again >= 0:
+            _looked.pop(self._looked_key, None)  # this connection may be closed by then, or nobody wait on it
             self.sweep_at = clock.now() + max(outcome.again / 1000, SOONEST_SWEEP)
         for name in outcome.dead:
             self.relay.look_at(name, self.verbs(name))

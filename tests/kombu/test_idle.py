@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from kombu import Connection
 
+from elkmq._core import clock
+from kombu_elkmq import upkeep
 from tests.kombu.conftest import Inbox
 from tests.kombu.test_costs import commands
 from tests.kombu.test_transport import queue_of
@@ -74,3 +76,24 @@ def test_one_connection_of_a_process_looks_at_unused_queues_for_the_others(
     session.unused_at, session.unused_soon = 0.0, True  # a queue that was declared here may be unused by now
     producer.publish("y", routing_key=name)
     assert commands(server)["smembers"] == 2
+
+
+def test_of_two_connections_that_consume_one_looks_once_a_lease(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
+) -> None:
+    server = make_server()
+    inboxes = [Inbox(make_connection(server.url), queue_of(f"{name}-{n}")) for n in range(2)]
+    sessions = [inbox.connection.default_channel.session for inbox in inboxes]
+
+    def looks() -> int:
+        for inbox, session in zip(inboxes, sessions, strict=True):
+            assert inbox.nothing_comes(0)
+            session.taker.flush()
+        return commands(server).get("smembers", 0)
+
+    assert looks() == 2
+    upkeep._looked.pop(sessions[0]._looked_key)
+    for session in sessions:
+        session._sweep_in_a_lease(clock.now() - session.options.lease)
+    assert looks() == 3
+    assert looks() == 3

@@ -11,7 +11,8 @@ local function drop_unused(settings, now, tombstone)
   if not keep then return redis.call('EXISTS', main, key('settings'), key('consumers'), key('delayed')) == 0 end
   local after = settings.auto_delete_after
   local last = redis.call('ZREVRANGE', key('consumers'), 0, 0, 'WITHSCORES')
-  local used = math.max(#last > 0 and tonumber(last[2]) or 0, tonumber(redis.pcall('HGET', key('counters'), 'used')) or 0)
+  local used = #last > 0 and tonumber(last[2]) or 0
+  if used <= now then used = math.max(used, tonumber(redis.pcall('HGET', key('counters'), 'used')) or 0) end
   if after and #last > 0 then keep = after end -- its consumer vanished, or lives
   if used + keep > now then return false, after and math.min(used + keep, now + after) or used + keep end
   drop_queue(false, false)
