@@ -79,6 +79,10 @@ class BlockingRead:
         """Whether it was told to end, and did not yet."""
         return self._told_to_end and self._waiting is not None
 
+    def lacks_one(self) -> bool:
+        """Whether there is an idle queue that is not waited for, as far as can be told at a glance."""
+        return any(not (reader.blocked or reader.hungry or reader.taking) for reader in self._session.readers.values())
+
     def begin(self) -> None:
         """Wait for entries, where there is nothing else to do; end a wait that is not the right one any more."""
         if self._waiting is not None:

@@ -3,6 +3,9 @@
 One pass of the loop is: what was called for soon (acknowledgements among it), timers, `Loop._tick`, the poll, readers.
 The tick sends the acknowledgements, before anything else can start. Entries that were delivered by a take wait in the
 session's buffer, which no poll can see: the poll is made to report them.
+
+Where tasks run in the callback (solo), a pass hands out several messages, and what the callback of each called for soon is
+done right after it. Where tasks go to pool processes, it hands out one: they finish tasks, and want others, meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ log = logging.getLogger("kombu_elkmq")
 PER_PASS = 50
 """Messages handed out before the loop may see to timers and results again."""
 
+PER_POOL_PASS = 1
+"""The same where tasks go to pool processes: what these finish, and are to get next, is seen to in between."""
+
 PASS = 0.002
 """Seconds after which it may, too: what a callback that took long acknowledged is told before the next one starts."""
 
@@ -39,6 +45,9 @@ class Guard:
 
     def __init__(self, poller: Any) -> None:
         self._poller = poller
+        self._modify = getattr(getattr(poller, "_epoll", None), "modify", None)
+        self._masks: dict[int, int] = {}
+        """Descriptor -> what it was last registered for."""
         self.loops: list[Loop] = []
         self._unregistered: set[int] = set()
         """Descriptors that are not watched for certain."""
@@ -58,8 +67,19 @@ class Guard:
         return [*(found or ()), *due] if due else found
 
     def register(self, fd: Any, events: int) -> Any:
-        """Watch a descriptor."""
-        self._unregistered.discard(fd if isinstance(fd, int) else fd.fileno())
+        """Watch a descriptor. Celery's prefork pool has this done twice a task for descriptors that are watched already: an
+        exception each, where Kombu does not ask first.
+        """
+        number = fd if isinstance(fd, int) else fd.fileno()
+        if self._modify is not None:
+            if number not in self._unregistered and self._masks.get(number) == events:
+                try:
+                    self._modify(number, events)
+                    return fd
+                except OSError:
+                    pass  # it was closed meanwhile
+            self._masks[number] = events
+        self._unregistered.discard(number)
         return self._poller.register(fd, events)
 
     def unregister(self, fd: Any) -> None:
@@ -90,6 +110,8 @@ class Loop:
         """Whether there is something to hand out, though no descriptor can be read: the next poll is to say so."""
         self.soon = False
         """Whether the next poll is not to wait: the pass after it has something to do."""
+        self._left_some = False
+        """Whether the last pass that handed out messages may have left some."""
         self._handed_out = False
         """Whether there were messages in this pass."""
         if not isinstance(hub.poller, Guard):
@@ -130,16 +152,13 @@ class Loop:
         if handed_out and not untold and self._hub.consolidate_callback is not None:
             # Tasks for pool processes are written after the next poll, which does not wait. All this comes after that.
             self.soon = True
+            self.due = self._left_some and session.deliveries.deliverable()
             return
         if not (session.stirred or session.unsent or self._read or clock.now() >= session.sweep_at):
             # Most passes are about results of pool processes, others only bring acknowledgements.
-            if not untold:
-                return
-            session.deliveries.flush()
-            if session.deliveries.deliverable():  # and with each that is handed out more is asked for
-                session.push()
-                self.due = session.pipe in self._watched
-                return
+            if untold or self._left_some:
+                self._go_on()
+            return
         session.stirred = False
         read, self._read = self._read, False
         session.pump.run(read=read)
@@ -151,6 +170,19 @@ class Loop:
         self._watch()
         if session.deliveries.deliverable():
             self.due = session.pipe in self._watched
+
+    def _go_on(self) -> None:
+        """What is left of a pass in which nothing came from the server."""
+        session, awaited = self._session, self._session.awaited
+        session.deliveries.flush()
+        if session.deliveries.deliverable():  # and with each that is handed out more is asked for
+            self.due = session.pipe in self._watched
+        else:
+            session.pump.made_room()
+            self._set_alarm()
+        session.push()
+        if session.awaited != awaited:
+            self._watch()
 
     def _look(self) -> None:
         """Once a second: connections that say nothing may be broken, and answers that nobody waits for may be there."""
@@ -182,16 +214,21 @@ class Loop:
 
     def _readable(self, fd: int) -> None:
         session, hub = self._session, self._hub
-        session.stirred = True
-        session.read(fd)
+        if session.woken or fd != session.pipe:  # else it is only that the last pass left something to hand out
+            session.stirred = True
+            session.read(fd)
         session.check()
-        until = clock.now() + PASS
+        until, pool = clock.now() + PASS, hub.consolidate_callback is not None
+        self._left_some = True
         try:
-            for _ in range(PER_PASS):
-                if hub._ready or not session.deliveries.deliver_one():
+            for _ in range(PER_POOL_PASS if pool else PER_PASS):
+                if not session.deliveries.deliver_one():
+                    self._left_some = False
                     break
                 self._handed_out = True
-                if clock.now() > until:
+                if hub._ready and not pool:
+                    self._do_soon()
+                if clock.now() > until or session.closed:
                     # Another descriptor may be read in this pass, and start the next one.
                     session.deliveries.flush()
                     session.push()
@@ -200,3 +237,16 @@ class Loop:
             session.deliveries.flush()  # what callbacks before this one acknowledged: no pass may follow
             session.push()
             raise
+
+    def _do_soon(self) -> None:
+        """What a callback called for soon, before the next one: where the task ran in it, that is its acknowledgement. A pass of
+        the loop for each would cost more than the rest.
+        """
+        session = self._session
+        for soon in self._hub._pop_ready():
+            if soon:
+                soon()
+        session.deliveries.flush()
+        session.push()
+        if session.awaited:
+            session.stirred = True

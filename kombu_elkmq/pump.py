@@ -132,6 +132,15 @@ class Pump:
         session.push_uncorked()
         self.blocking.begin()
 
+    def made_room(self) -> None:
+        """As `run`, where nothing happened but that acknowledgements, sent by now, made room."""
+        if not self.steady or not self.look(read=False):
+            return
+        self.takes.put_off = math.inf
+        self.takes.feed(clock.now())
+        if self.blocking.lacks_one():
+            self.blocking.begin()
+
     def forget_put_off(self) -> None:
         """What was put off is looked at now."""
         self.takes.put_off = self.blocking.put_off = math.inf

@@ -184,6 +184,11 @@ class Wires:
                     with suppress(OSError):
                         os.write(self._pipe[1], b"\0")
 
+    @property
+    def woken(self) -> bool:
+        """Whether `wake` was called since the last wait."""
+        return self._woken
+
     def awake(self) -> None:
         """The waiting ended."""
         if self._woken:

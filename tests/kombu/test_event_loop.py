@@ -192,3 +192,88 @@ def test_others_may_watch_a_descriptor_again_and_again(
         loop.hub.remove_reader(watched)
     os.write(writing, b"x")
     assert reading not in [fd for fd, _ in loop.hub.poller.poll(0) or ()]
+
+
+def test_what_callbacks_called_for_soon_is_done_before_the_next_one(
+    loop: Passes, connection: Connection, fast_server: Server, name: str
+) -> None:
+    """Celery acknowledges so, and with a solo pool its tasks run in the callback: killed in the third, two are behind it."""
+    inbox = Inbox(connection, queue_of(name), prefetch=20)
+    for n in range(6):
+        connection.Producer().publish(n, routing_key=name)
+    passes: list[int] = []
+
+    def work(body: Any, message: Any) -> None:
+        eventually(lambda: pending(fast_server, name) == 6 - body, 5, "the acknowledgement of those before")
+        passes.append(loop.count)
+        loop.hub.call_soon(message.ack)
+
+    inbox.consumer.callbacks[:] = [work]
+    loop.join(connection)
+    loop.until(lambda: len(passes) == 6, "six callbacks")
+
+
+def test_pool_processes_are_seen_to_between_two_messages(loop: Passes, connection: Connection, name: str) -> None:
+    """What they finish, and are to get next, waits for a pass: so each pass hands out one message."""
+    loop.hub.consolidate_callback = lambda fds: None  # what Celery's prefork pool sets
+    inbox = Inbox(connection, queue_of(name), prefetch=20)
+    for n in range(6):
+        connection.Producer().publish(n, routing_key=name)
+    passes: list[int] = []
+    inbox.consumer.callbacks[:] = [lambda body, message: passes.append(loop.count)]
+    loop.join(connection)
+    loop.until(lambda: len(passes) == 6, "six callbacks")
+    assert sorted(set(passes)) == passes
+    assert passes[-1] - passes[0] <= 7, "passes between them waited for something"
+
+
+def test_a_descriptor_that_was_closed_and_opened_anew_is_watched(
+    loop: Passes, connection: Connection, closing: ExitStack
+) -> None:
+    """Nobody tells the loop of the former, and a number is soon another file's."""
+    loop.join(connection)
+    seen: list[bytes] = []
+    number, first = os.pipe()
+    closing.callback(os.close, first)
+    loop.hub.add_reader(number, lambda: seen.append(os.read(number, 1)))
+    os.write(first, b"x")
+    loop.until(lambda: len(seen) == 1, "the byte")
+    reading, second = os.pipe()
+    closing.callback(os.close, second)
+    os.dup2(reading, number)
+    os.close(reading)
+    closing.callback(os.close, number)
+    loop.hub.add_reader(number, lambda: seen.append(os.read(number, 1)))
+    os.write(second, b"x")
+    loop.until(lambda: len(seen) == 2, "the byte of the new one")
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_more_is_had_at_once_where_acknowledgements_made_room(
+    loop: Passes, connection: Connection, name: str, pool: bool
+) -> None:
+    """Also where nothing but they happened in a pass; and without the looks that the loop takes once a second."""
+    if pool:
+        loop.hub.consolidate_callback = lambda fds: None
+    inbox = Inbox(connection, queue_of(name), ack=False, prefetch=4)
+    for n in range(60):
+        connection.Producer().publish(n, routing_key=name)
+    loop.join(connection)
+    loop.hub.poller.loops[0]._timer.cancel()
+    acknowledged = 0
+    for most in (4, 20, 60):
+        while acknowledged < most:
+            loop.until(lambda: len(inbox.messages) > acknowledged, "more")  # noqa: B023 - not after this round
+            loop.hub.call_later(0.01, bool)
+            loop.one()  # sees to what came; the next one brings acknowledgements only
+            ready, acknowledged = inbox.messages[acknowledged:], len(inbox.messages)
+            for message in ready:
+                loop.hub.call_soon(message.ack)
+    inbox.messages.clear()
+    inbox.consumer.qos(prefetch_count=150)  # several passes' worth, and takes in the midst of them
+    inbox.consumer.callbacks[:] = [
+        lambda body, message: (inbox.messages.append(message), loop.hub.call_soon(message.ack))
+    ]
+    for n in range(600):
+        connection.Producer().publish(n, routing_key=name)
+    loop.until(lambda: len(inbox.messages) == 600, "those that are acknowledged at once")
