@@ -129,6 +129,12 @@ class Heart:
             if member in self._members and self._members[member].sooner(at, known=known):
                 self._changed.notify()
 
+    def alone(self, member: Member) -> float:
+        """When a heartbeat was sent that found no other consumer at its queue; -inf where the last one that looked, once a lease at
+        least, found one.
+        """
+        return self._chores(member).alone
+
     def remove(self, member: Member) -> None:
         """Beat for it no more."""
         with self._changed:
@@ -229,7 +235,7 @@ class Heart:
                 if left < 0:
                     _tell(member.gone, name)
                     continue
-                each.beaten(watched=watched, alone=left >= round(member.lease * 1000))
+                each.beaten(sent, watched=watched, alone=left >= round(member.lease * 1000))
                 _tell(member.heard, sent)
                 # Others' leases ran out, or will before anybody else has a reason to look.
                 if left < member.lease * 1000 / BEATS:

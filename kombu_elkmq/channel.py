@@ -14,6 +14,7 @@ from kombu_elkmq import codec
 from kombu_elkmq import message as messages
 from kombu_elkmq.delivery import Held
 from kombu_elkmq.errors import no_route, not_alone, precondition_failed, tag_in_use
+from kombu_elkmq.handover import HERE
 from kombu_elkmq.publishing import Batch
 from kombu_elkmq.reader import Reader, Subscription
 from kombu_elkmq.topology import Topology
@@ -162,7 +163,7 @@ class Channel(Topology):
         self._look(queue, (60, 70))
         reader = session.reader(queue)
         while True:
-            if reader.buffer:
+            if reader.buffer and reader.buffer[0].lane != HERE:  # that is for those who consume
                 entry = reader.buffer.popleft()
             else:
                 found = self._take_one(reader)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from elkmq._core.call import Call, slot_key
 from elkmq._core.entry import Outgoing as Event
 from elkmq._core.routing import ClusterRouting, Swept
-from elkmq._core.sending import ignore, raise_first
+from elkmq._core.sending import ignore
 from elkmq._core.verbs import Verbs, beat
 from elkmq.errors import EventQueueError
 from elkmq.keys import SharedKeys
@@ -211,14 +211,12 @@ class ClusterSession(Session):
         window: int | None = None,
     ) -> list[bytes] | None:
         """Publish: see to the versions, then give each queue its copies. Where one fails others may have theirs."""
-        if versions:
-            looks = self._run_all([self.routing.exchange_version(name) for name, _ in versions])
-            if looks != [version for _, version in versions]:
-                return None
+        if versions and not self.hold(versions):
+            return None
         of_queue: dict[int, list[int]] = {}
         for position, (index, _) in enumerate(events):
             of_queue.setdefault(index, []).append(position)
-        found = self._run_all([
+        found = self.run_all([
             self.routing.enqueue(queues[index], [events[position][1] for position in positions], window=window)
             for index, positions in of_queue.items()
         ])  # fmt: skip
@@ -228,14 +226,8 @@ class ClusterSession(Session):
                 receipts[position] = receipt
         return receipts
 
-    def _run_all(self, calls: list[Call[Any]]) -> list[Any]:
-        if len(calls) == 1:
-            return [self.run(calls[0])]
-        self.usable()
-        return raise_first(self.command.run_many(calls))
-
     def _renew(self, consumers: list[tuple[Verbs, str, int]]) -> list[int]:
-        return [left for (left,) in self._run_all([beat([one]) for one in consumers])]
+        return [left for (left,) in self.run_all([beat([one]) for one in consumers])]
 
     def expect_queue(self, queue: str, expires: int | None) -> None:
         """Have the sweep look at a queue that expires, before it is there: so it is never there unknown."""

@@ -24,6 +24,7 @@ from elkmq.errors import EventQueueError, ServerConnectionError
 from elkmq.event import ServiceEvent
 from kombu_elkmq import message as messages
 from kombu_elkmq import responses
+from kombu_elkmq.handover import HERE, Handed
 from kombu_elkmq.reader import Reader, Subscription
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Deliveries:
         self._session = session
         self._loaded: deque[Reader] = deque()
         """Those whose buffers hold something, in the order of their turns."""
+        self.handed = Handed(session)
         self._dirty: deque[Reader] = deque()
         """Those with acknowledgements that were not sent."""
         self._lock = threading.Lock()
@@ -87,6 +89,7 @@ class Deliveries:
         self._loaded.append(reader)
 
     def _next(self) -> tuple[Reader, Subscription, Entry] | None:
+        self.handed.take_in()
         in_turn = self._session.options.queue_order_strategy == "round_robin"
         if not self._loaded:
             return None
@@ -113,6 +116,9 @@ class Deliveries:
                 reader.loaded = False
 
     def _deliver(self, reader: Reader, subscription: Subscription, entry: Entry) -> None:
+        if entry.lane == HERE:
+            self.handed.deliver(reader, subscription, entry)
+            return
         delivered = (entry.lane, entry.id)
         if reader.expired(entry):
             self.reject(reader, delivered, "expired")
@@ -329,8 +335,8 @@ class Deliveries:
             reader.buffer.clear()
 
     def hand_back_buffered(self, reader: Reader) -> None:
-        """Its last consumer went: what it was handed and nobody saw goes back."""
-        buffered = [(entry.lane, entry.id) for entry in reader.buffer]
+        """Its last consumer went: what it was handed and nobody saw goes back; what never was at the server goes with it."""
+        buffered = [(entry.lane, entry.id) for entry in reader.buffer if entry.lane != HERE]
         reader.buffer.clear()
         if buffered and not reader.lost:
             self._session.hand_back(reader, buffered)

@@ -20,9 +20,11 @@ from kombu_elkmq import codec
 from kombu_elkmq.declarations import MOST
 from kombu_elkmq.errors import no_route, precondition_failed
 from kombu_elkmq.eta import delay_ms
+from kombu_elkmq.handover import Handover
 
 if TYPE_CHECKING:
     from kombu_elkmq.channel import Channel
+    from kombu_elkmq.reader import Reader
     from kombu_elkmq.session import Session
 
 WINDOW = 120.0
@@ -41,6 +43,7 @@ class Publisher:
         self._session = session
         self._producer = secrets.token_hex(6)
         self._numbers = itertools.count(1)
+        self._handover = Handover(session)
 
     def publish(self, messages: list[tuple[codec.Outgoing, str, str, bool]]) -> list[bool]:
         """Publish (message, exchange, routing key, mandatory), all or none; for each, whether it went to a queue.
@@ -56,20 +59,30 @@ class Publisher:
             routed, queues, versions, events = self._routed(messages, ids)
             if not events and not versions:
                 return routed
-            # A route to nowhere may be old as well: the server is asked either way.
+            takers = self._takers(messages, ids, queues, events)
+            sent = [each for each in events if each[0] not in takers] if takers else events
             try:
-                receipts = session.spread(queues, versions, events, self._window(messages))
+                receipts = self._spread(queues, versions, sent, messages)
             except EventQueueError as error:
                 # Where queues are on several nodes, one may have the message though another refused it.
-                if isinstance(error, ServerConnectionError) or (session.endpoint.cluster and len(queues) > 1):
+                unsure = isinstance(error, ServerConnectionError) or (session.endpoint.cluster and len(queues) > 1)
+                if unsure and sent:
                     self._remember(messages, ids)
                 raise
             if receipts is not None:
-                self._send_on([(queues[index], receipt) for (index, _), receipt in zip(events, receipts, strict=True)])
+                for index, event in events if takers else ():
+                    if index in takers:
+                        takers[index].session.deliveries.handed.add(takers[index], event)
+                self._send_on([(queues[index], receipt) for (index, _), receipt in zip(sent, receipts, strict=True)])
                 if _uncertain:
                     for unique in ids:
                         _forget(unique)
-                if b"~" in receipts and len(messages) == 1 and all(receipt == b"~" for receipt in receipts):
+                if (
+                    b"~" in receipts
+                    and len(messages) == 1
+                    and not takers
+                    and all(receipt == b"~" for receipt in receipts)
+                ):
                     return [False]
                 return routed
             for exchange, _ in versions:
@@ -78,6 +91,34 @@ class Publisher:
             "could not publish the message: its route changed again and again; nothing was published; try again in a moment."
         )
 
+    def _takers(
+        self,
+        messages: list[tuple[codec.Outgoing, str, str, bool]],
+        ids: list[str],
+        queues: list[str],
+        events: list[tuple[int, Event]],
+    ) -> dict[int, Reader]:
+        """Readers of this process that are handed the message, by the index of their queues."""
+        message, exchange, _, mandatory = messages[0]
+        if len(messages) > 1 or mandatory or (_uncertain and _is_uncertain(ids[0])):
+            return {}
+        return self._handover.takers(message, exchange, queues, events)
+
+    def _spread(
+        self,
+        queues: list[str],
+        versions: list[tuple[str, str]],
+        events: list[tuple[int, Event]],
+        messages: list[tuple[codec.Outgoing, str, str, bool]],
+    ) -> list[bytes] | None:
+        """Publish through the server if the route is still right; else None. A route to nowhere may be old as well."""
+        session = self._session
+        if not events:
+            return [] if session.hold(versions) else None
+        window = self._window(messages)
+        indexes = [index for index, _ in events]
+        return self._handover.sending(queues, indexes, lambda: session.spread(queues, versions, events, window))
+
     def _straight(self, message: codec.Outgoing, queue: str) -> bool:
         """One message to the queue its routing key names, as most are; whether it went there."""
         unique = self._unique_id(message, "", queue)
@@ -85,7 +126,8 @@ class Publisher:
         try:
             event = self._event(message, "", queue, queue, unique)
             window = self._window([(message, "", queue, False)]) if "expiration" in message.properties else None
-            receipts = session.run(session.routing.enqueue(queue, (event,), window=window))
+            call = session.routing.enqueue(queue, (event,), window=window)
+            receipts = self._handover.sending((queue,), (0,), lambda: session.run(call))
         except ServerConnectionError:
             self._remember([(message, "", queue, False)], [unique])
             raise
@@ -202,6 +244,10 @@ class Publisher:
 def _forget(unique: str) -> None:
     for each in [each for each, (known, _) in _uncertain.items() if known == unique]:
         del _uncertain[each]
+
+
+def _is_uncertain(unique: str) -> bool:
+    return any(known == unique for known, _ in _uncertain.values())
 
 
 def _fingerprint(message: codec.Outgoing, exchange: str, key: str) -> bytes:

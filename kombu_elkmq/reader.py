@@ -15,6 +15,7 @@ from elkmq._core import clock
 from elkmq._core.entry import Entry, Opened, Taken, Tended, number
 from elkmq._core.entry import settings as read_settings
 from elkmq._core.verbs import Delivered, Verbs
+from kombu_elkmq.handover import HERE, SETTINGS, Unread
 
 if TYPE_CHECKING:
     from kombu_elkmq.channel import Channel
@@ -70,9 +71,8 @@ class Reader:
         """When the blocking read last brought something."""
         self.state = ""
         self.lanes: tuple[bytes, ...] = (b"r", b"0")
-        self.keep = False
-        self.plain = False
-        """Whether to read its lanes is as good as a take, as far as is known: see docs/decisions/reading-lanes.md."""
+        self.keep = self.plain = False
+        """Plain: whether to read its lanes is as good as a take, as far as is known: see docs/decisions/reading-lanes.md."""
         self.token = b""
         self.not_before = 0.0
         self.ttl: int | None = None
@@ -80,14 +80,15 @@ class Reader:
         """Its dead letters go on to an exchange."""
         self.brief = False
         """Its messages are over before a lease is that was confirmed when they were handed out, and leave no trace then."""
+        self.auto_delete = self.own = False
+        """Own: its messages need not pass the server where this process publishes them: see `kombu_elkmq.handover`."""
+        self.unread = Unread()
         self._read_before: dict[bytes, int] = {}
         """Unique ids of what was handed to consumers -> when it was sent, where nothing else tells a repetition."""
-        self.auto_delete = False
         self.alone = False
         """Its consumer is exclusive."""
         self.confirmed = self.server_ahead = float("-inf")
-        self.registered = False
-        self.lost = False
+        self.registered = self.lost = False
         self.settings: bytes | None = None
         """As text."""
         self._tended = False
@@ -154,6 +155,9 @@ class Reader:
             and not any(name in found for name in ("dead_letter_exchange", "dead_letter_expired"))
         )
         self.auto_delete = "auto_delete" in found
+        before, self.own = self.own, self.auto_delete and self.brief and found.keys() <= SETTINGS
+        if self.own and not before:
+            self.unread = Unread()
 
     def taken(self, reply: Taken, asked: int) -> None:
         """A take's reply."""
@@ -192,12 +196,23 @@ class Reader:
         """Buffer what was handed out; what came before, in another reply, is not put twice."""
         if entries:
             self._tended = False
+            self.session.deliveries.handed.take_in()  # what was handed over before these were sent
         for entry in entries:
             delivered = (entry.lane, entry.id)
             if delivered not in self.known and delivered not in self.settling:
                 self.known.add(delivered)
                 self.buffer.append(entry)
         self._load()
+        for entry in reversed(entries):
+            if entry.lane == b"0":
+                self.unread.read = entry.id
+                break
+
+    def hold(self, entry: Entry) -> None:
+        """Buffer what was handed over. Where its last consumer went meanwhile, the queue goes too, and what is in it."""
+        if self.subscriptions and not self.lost:
+            self.buffer.append(entry)
+            self._load()
 
     def put_back(self, entry: Entry) -> None:
         """An entry was taken from the buffer and not delivered."""
@@ -265,7 +280,7 @@ class Reader:
     def surplus(self) -> list[Delivered]:
         """Take out of the buffer what is beyond the prefetch, to be handed back in the order in which it came."""
         found: deque[Delivered] = deque()
-        while len(self.buffer) > max(0, self.room()):
+        while len(self.buffer) > max(0, self.room()) and self.buffer[-1].lane != HERE:
             entry = self.buffer.pop()
             found.appendleft((entry.lane, entry.id))
         return list(found)

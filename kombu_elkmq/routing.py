@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from elkmq._core import clock
 from elkmq._core.routing import binding_text
 from kombu_elkmq.errors import not_found, precondition_failed
 from kombu_elkmq.exchanges import Binding, Exchange, RoutingTable
@@ -27,6 +29,8 @@ class Known:
 
     table: RoutingTable
     versions: tuple[tuple[str, str], ...]
+    loaded: float
+    """When they were known to have these (`elkmq._core.clock`)."""
 
 
 class Routes:
@@ -48,6 +52,11 @@ class Routes:
         """
         known = self._known.get(exchange) or self._load(exchange)
         return known.table.route(exchange, key, headers), known.versions
+
+    def known_since(self, exchange: str) -> float:
+        """When an exchange was loaded as it is known; inf where it is not."""
+        known = self._known.get(exchange)
+        return math.inf if known is None else known.loaded
 
     def forget(self, exchange: str) -> None:
         """What is known of an exchange is old."""
@@ -93,7 +102,7 @@ class Routes:
                 bindings.append(Binding(source, destination, key, bool(to_exchange), arguments or {}))
                 if to_exchange:
                     todo.append(destination)
-        known = Known(RoutingTable(exchanges.values(), bindings), tuple(versions.items()))
+        known = Known(RoutingTable(exchanges.values(), bindings), tuple(versions.items()), clock.now())
         self._known[name] = known
         return known
 

@@ -24,6 +24,7 @@ from elkmq._core.verbs import Delivered, Verbs
 from elkmq._endpoint import Endpoint
 from elkmq._heart import heart
 from elkmq.errors import EventQueueError, LeaseLost, QueueClosed
+from kombu_elkmq import handover
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.delivery import Deliveries
 from kombu_elkmq.links import wait_readable
@@ -315,6 +316,7 @@ class Session(Steps, Upkeep):
         reader.opened(link.run(verbs.open(self.name, round(self.options.lease * 1000), info)), sent)
         self.readers[queue] = reader
         self._heart(reader).add(reader)
+        handover.register(reader)
         return reader
 
     def last_consumer_went(self, reader: Reader) -> None:
@@ -364,6 +366,10 @@ class Session(Steps, Upkeep):
         """Have the heart see to a queue when something is due."""
         if seconds < reader.lease:
             self._heart(reader).sooner(reader, seconds)
+
+    def alone(self, reader: Reader) -> float:
+        """When a heartbeat was sent that found no other consumer at a reader's queue; -inf where there is one, or may be."""
+        return self._heart(reader).alone(reader)  # type: ignore[no-any-return]
 
     def _heart(self, reader: Reader) -> Any:
         return heart(self.endpoint, reader.verbs.keys.lane(0))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from elkmq._core.call import Call
 from elkmq._core.entry import Outgoing as Event
 from elkmq._core.routing import Routing
+from elkmq._core.sending import raise_first
 from kombu_elkmq.wires import Wires
 
 
@@ -31,6 +33,21 @@ class Steps(Wires):
         if len(queues) == 1 and not versions:
             return self.run(self.routing.enqueue(queues[0], [event for _, event in events], window=window))
         return self.run(self.routing.publish(queues, versions, events, window=window))
+
+    def hold(self, versions: Sequence[tuple[str, str]]) -> bool:
+        """Whether every exchange still has its version.
+
+        :raises EventQueueError: nobody could say
+        """
+        found = self.run_all([self.routing.exchange_version(name) for name, _ in versions])
+        return found == [version for _, version in versions]
+
+    def run_all(self, calls: list[Call[Any]]) -> list[Any]:
+        """Send calls in one piece and wait for their answers."""
+        if len(calls) == 1:
+            return [self.run(calls[0])]
+        self.usable()
+        return raise_first(self.command.run_many(calls))
 
     def expect_queue(self, queue: str, expires: int | None) -> None:
         """A queue is about to be declared that outlives its last use by so many ms (None: for ever)."""

@@ -112,7 +112,7 @@ class Upkeep(Wires):
         now = clock.now()
         if now < self.sweep_at or not self.consumes or self.pump.mending:
             return
-        looked = _looked.get(self._looked_key, -math.inf)
+        looked = _looked.get(self.place, -math.inf)
         if self.sweep_at == self._routine_at and now < looked + self.options.lease:
             self._sweep_in_a_lease(looked)  # another connection of this process did
             return
@@ -138,7 +138,7 @@ class Upkeep(Wires):
         now = clock.now()
         if now >= self.unused_at:
             routine, self.unused_soon = not self.unused_soon, False
-            looked = _looked.get(self._looked_key, -math.inf)
+            looked = _looked.get(self.place, -math.inf)
             if routine and now < looked + self.options.lease:
                 self.unused_at = looked + self.options.lease  # another connection of this process did
                 return
@@ -148,14 +148,15 @@ class Upkeep(Wires):
 
     def _begin_sweep(self, now: float) -> None:
         """Tell the other connections of this process that this one looks."""
-        _looked[self._looked_key] = now
+        _looked[self.place] = now
         self._sweep_in_a_lease(now)
 
     def _sweep_in_a_lease(self, now: float) -> None:
         self.sweep_at = self._routine_at = now + self.options.lease
 
     @property
-    def _looked_key(self) -> tuple[object, ...]:
+    def place(self) -> tuple[object, ...]:
+        """What the connections of a process to one server have in common, with one key prefix."""
         return self.endpoint.key, self.options.global_keyprefix
 
     def _look_at_all(self) -> Swept:
@@ -166,11 +167,11 @@ class Upkeep(Wires):
 
     def _swept(self, outcome: Any) -> None:
         if isinstance(outcome, Exception):
-            _looked.pop(self._looked_key, None)
+            _looked.pop(self.place, None)
             log.warning("queues that nobody consumes were not seen to, that is tried again: %s", outcome)
             return
         if outcome.again >= 0:
-            _looked.pop(self._looked_key, None)  # this connection may be closed by then, or nobody wait on it
+            _looked.pop(self.place, None)  # this connection may be closed by then, or nobody wait on it
             self.sweep_at = clock.now() + max(outcome.again / 1000, SOONEST_SWEEP)
         for name in outcome.dead:
             self.relay.look_at(name, self.verbs(name))

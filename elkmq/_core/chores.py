@@ -2,7 +2,8 @@
 
 The chores are done once a lease, and when something is known to be due. Where nothing happens that would be most of what an idle
 consumer costs, so there a look is enough (`elkmq._core.verbs.left_over`) and they are done once in `RARELY` leases: for what
-a look cannot see, which are deliveries of consumers that nobody knows. Those can be there for a while after somebody died.
+a look cannot see, which are deliveries of consumers that nobody knows. Those can be there for a while after somebody died; where
+nobody else is, nobody does, and once in `ALONE` leases is for who came and went between two looks.
 
 A heartbeat looks at the others' leases to see whose is over. While there are none, it does so once a lease: whoever registers
 since then has a lease that ends after the next look. So what takes and chores say of leases that end later is a reason for a look.
@@ -10,6 +11,7 @@ since then has a lease that ends after the next look. So what takes and chores s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 BEATS = 3
@@ -17,6 +19,9 @@ BEATS = 3
 
 RARELY = 10
 """Leases in which chores are done at least once."""
+
+ALONE = 3 * RARELY
+"""The same where there is no other consumer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +36,8 @@ class Chores:
     """How often a look was enough, in a row."""
     _wary: int = 0
     """How many times more it is not."""
-    _alone: bool = False
+    alone: float = -math.inf
+    """When the heartbeat was sent that found no other consumer, if the last one that looked did."""
     _unseen: int = 0
     """Heartbeats since the last one that looked at the others' leases."""
 
@@ -47,7 +53,8 @@ class Chores:
 
     def enough(self, *, quiet: bool) -> bool:
         """Whether a look is enough; ``quiet``: nothing happened."""
-        return quiet and not self.known and not self._wary and self._looks < RARELY - 1
+        most = RARELY if self.alone == -math.inf else ALONE
+        return quiet and not self.known and not self._wary and self._looks < most - 1
 
     def begin(self, now: float, lease: float, *, quiet: bool) -> bool:
         """They are due: set when they are again. Returns whether a look is enough."""
@@ -62,11 +69,11 @@ class Chores:
 
     def watch(self) -> bool:
         """Whether the heartbeat that is about to be sent has to look at the others' leases."""
-        return not self._alone or self._unseen >= BEATS - 1
+        return self.alone == -math.inf or self._unseen >= BEATS - 1
 
-    def beaten(self, *, watched: bool, alone: bool) -> None:
+    def beaten(self, sent: float, *, watched: bool, alone: bool) -> None:
         """It was answered."""
         if watched:
-            self._alone, self._unseen = alone, 0
+            self.alone, self._unseen = sent if alone else -math.inf, 0
         else:
             self._unseen += 1

@@ -105,6 +105,13 @@ class Routing:
         """An exchange with its bindings, as it is kept."""
         return command("HGETALL", self.keys.exchange(name), parse=_hash)
 
+    def exchange_version(self, name: str) -> Call[str]:
+        """The version of an exchange, '' where there is none."""
+        return command(
+            "HGET", self.keys.exchange(name), "v", parse=lambda raw: (raw or b"").decode(),
+            doing="publish the message", fate="nothing was published",
+        )  # fmt: skip
+
     def exchanges(self) -> Call[list[str]]:
         """The names of all exchanges."""
         return command("SMEMBERS", self.keys.of("exchanges"), parse=_names)
@@ -186,10 +193,6 @@ class ClusterRouting(Routing):
     """
 
     cluster = True
-
-    def exchange_version(self, name: str) -> Call[str]:
-        """The version of an exchange, '' where there is none."""
-        return command("HGET", self.keys.exchange(name), "v", parse=lambda raw: (raw or b"").decode())
 
     def expires(self, name: str, keep: int) -> Call[int]:
         """Have a queue looked at in ``keep`` ms."""

@@ -2,7 +2,8 @@
 -- KEYS  main lanes of the queues (on a Cluster: of one)
 -- ARGV  for each queue: consumer, lease ms, 1 = look at the others' leases
 -- Returns for each queue -1 where the consumer is not known any more: its lease is over; else the ms until the first of the
---   others' leases ends, 0 where one is over: tend.lua takes over from it; its own lease where there is none, or it did not look.
+--   others' leases ends, 0 where one is over: tend.lua takes over from it, less than its own lease; its own lease where there is
+--   none, or it did not look.
 -- Cost for one queue: TIME, ZRANGE, ZADD. For each one more: the same without TIME; where it does not look, without ZRANGE. Where
 -- the memory is full ZREM and ZADD more.
 --- include keys
@@ -30,7 +31,7 @@ for i, lane in ipairs(KEYS) do
   else
     local other = first[2]
     if first[1] == consumer then other = first[4] end
-    replies[i] = other and math.max(0, math.ceil(tonumber(other) - now)) or lease
+    replies[i] = other and math.max(0, math.min(math.ceil(tonumber(other) - now), lease - 1)) or lease
   end
 end
 return replies

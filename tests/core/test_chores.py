@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elkmq._core.chores import BEATS, RARELY, Chores
+from elkmq._core.chores import ALONE, BEATS, RARELY, Chores
 
 LEASE = 30.0
 
@@ -59,13 +59,24 @@ def test_a_heartbeat_looks_at_others_each_time_and_where_there_are_none_once_a_l
     chores = Chores(0.0)
     for _ in range(3):
         assert chores.watch()
-        chores.beaten(watched=True, alone=False)
-    chores.beaten(watched=True, alone=True)
+        chores.beaten(1.0, watched=True, alone=False)
+    chores.beaten(1.0, watched=True, alone=True)
     watched = []
     for _ in range(2 * BEATS):
         watched.append(chores.watch())
-        chores.beaten(watched=watched[-1], alone=True)
+        chores.beaten(1.0, watched=watched[-1], alone=True)
     assert watched == ([False] * (BEATS - 1) + [True]) * 2
+
+
+def test_where_nobody_else_is_they_are_done_more_rarely_until_somebody_comes():
+    chores = Chores(0.0)
+    chores.beaten(1.0, watched=True, alone=True)
+    done = [not chores.begin(n * LEASE, LEASE, quiet=True) for n in range(2 * ALONE + 1)]
+    assert [n for n, d in enumerate(done) if d] == [0, ALONE, 2 * ALONE]
+    for _ in range(RARELY):
+        assert chores.begin(0.0, LEASE, quiet=True)
+    chores.beaten(2.0, watched=True, alone=False)
+    assert not chores.begin(0.0, LEASE, quiet=True)
 
 
 def test_asking_whether_a_look_is_enough_changes_nothing():

@@ -92,7 +92,7 @@ def test_of_two_connections_that_consume_one_looks_once_a_lease(
         return commands(server).get("smembers", 0)
 
     assert looks() == 2
-    upkeep._looked.pop(sessions[0]._looked_key)
+    upkeep._looked.pop(sessions[0].place)
     for session in sessions:
         session._sweep_in_a_lease(clock.now() - session.options.lease)
     assert looks() == 3

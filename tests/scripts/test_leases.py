@@ -33,6 +33,12 @@ def test_a_heartbeat_of_who_is_alone_says_its_own_lease(q: Rig):
     assert q.run(beat([(q.verbs, "c", 2 * LEASE)])) == [2 * LEASE]
 
 
+def test_a_heartbeat_of_who_is_not_alone_says_less_though_the_other_lease_is_longer(q: Rig):
+    q.open("c", lease=LEASE)
+    q.open("d", lease=10 * LEASE)
+    assert q.run(beat([(q.verbs, "c", LEASE)])) == [LEASE - 1]
+
+
 def test_a_heartbeat_that_is_not_to_look_says_its_own_lease(q: Rig):
     q.open("a", "b")
     q.let_lease_end("a")
