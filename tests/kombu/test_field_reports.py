@@ -32,7 +32,8 @@ def test_a_consumer_that_dies_between_being_handed_messages_and_seeing_them_lose
     proxy = make_proxy(fast_server.url)
     # Where a priority is in use the queue has settings.
     proxy.swallow("reply", script("take").sha.encode() + b"\r\n$1" if priority else b"XREADGROUP")
-    program = make_program(CONSUMER, proxy.url.replace("redis", "elkmq", 1) + "?lease=1", name, "100", "ack")
+    # It acknowledges none, though it should be back and ask again before it is killed.
+    program = make_program(CONSUMER, proxy.url.replace("redis", "elkmq", 1) + "?lease=1", name, "100", "line")
     proxy.wait_until_swallowed()
     program.kill()
     inbox = Inbox(connection, queue_of(name))
