@@ -204,12 +204,13 @@ class Deliveries:
     def flush(self, *, everything: bool = False) -> None:
         """Send the acknowledgements that were collected.
 
-        :param everything: also those that may wait for others
+        :param everything: also those that may wait for others, or for a connection that is being mended: what gives back the
+            rest is sent next
         """
         session = self._session
         if self._spent and (everything or clock.now() >= self._spent_until):
             self._settle_spent()
-        if session.pump.acks_wait:
+        if session.pump.acks_wait and not everything:
             return
         while self._dirty:
             # Up to where another thread that pushes finds it: what this one took, and did not gather yet, would be in neither

@@ -224,6 +224,10 @@ class Mender:
         """Begin."""
         self._thread.start()
 
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, for so long at most."""
+        self._thread.join(seconds)
+
     def stop(self) -> None:
         """Do not go on."""
         self._stopped.set()

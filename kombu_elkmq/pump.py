@@ -86,10 +86,15 @@ class Pump:
         self._mender = Mender(list(links), self._session.options.lease, self.mended)
         self._mender.start()
 
-    def stop(self) -> None:
-        """The session ends."""
-        if self._mender is not None:
-            self._mender.stop()
+    def stop(self, patience: float = 0.0) -> None:
+        """The session ends.
+
+        :param patience: seconds for which a thread that is at work on the connections may go on: what was acknowledged waits for it
+        """
+        mender = self._mender
+        if mender is not None:
+            mender.wait(patience)
+            mender.stop()
 
     def reconnected(self) -> None:
         """A connection was replaced: a reply may have gone with it."""

@@ -184,6 +184,7 @@ class Reader:
     def told(self, token: bytes) -> None:
         """A wake token came: something changed, which a take tells."""
         self.token, self.state, self.plain, self.hungry = token, "", False, True
+        self.relays = True  # perhaps, by now: the next chores tell
 
     def look_at(self, entries: list[Entry]) -> None:
         """What entries that were read say of the others: where one came back, a take brings all such before anything else; a

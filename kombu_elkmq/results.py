@@ -8,11 +8,15 @@ of the two backends reads what the other one stored.
 from __future__ import annotations
 
 import threading
+from dataclasses import fields
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from celery import states
 from celery.backends.redis import RedisBackend
 from celery.exceptions import ImproperlyConfigured
+
+from kombu_elkmq.options import TransportOptions
 
 __all__ = ["ResultBackend"]
 
@@ -32,6 +36,9 @@ return false
 _SCHEMES = {"elkmq": "redis", "elkmqs": "rediss", "redis": "redis", "rediss": "rediss", "socket": "socket"}
 
 
+_OF_BROKERS = {each.name for each in fields(TransportOptions)} | {"visibility_timeout"}
+
+
 class _Storing(threading.local):
     task_id: Any = None
     """The task whose result this thread stores."""
@@ -41,15 +48,24 @@ class ResultBackend(RedisBackend):  # type: ignore[misc]
     """See the module. ``elkmq://`` and ``elkmqs://`` (TLS, verified unless the url's ``ssl_cert_reqs`` or ``redis_backend_use_ssl``
     say otherwise) take what Celery's ``redis://`` and ``rediss://`` take; ``elkmq+socket://PATH`` is a unix socket.
 
-    :raises ImproperlyConfigured: the url is one of Sentinels or of a Cluster
+    :raises ImproperlyConfigured: the url is one of Sentinels or of a Cluster, or has an option of brokers
     """
 
     def __init__(self, host: Any = None, *args: Any, url: Any = None, **options: Any) -> None:
         self._storing = _Storing()
         self._store: Any = None
+        scheme = ""
         if url:
+            scheme = url.partition("://")[0]
+            _check_options(url)
             url = _as_redis(url, verified=not options["app"].conf.get("redis_backend_use_ssl"))
         super().__init__(host, *args, url=url, **options)
+        self._scheme = scheme if scheme.startswith("elkmq") else ""
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The url, as it may be shown."""
+        shown = str(super().as_uri(include_password))
+        return self._scheme + shown[shown.index("://") :] if self._scheme else shown
 
     def _store_result(self, task_id: Any, *args: Any, **given: Any) -> Any:
         self._storing.task_id = task_id
@@ -76,6 +92,16 @@ class ResultBackend(RedisBackend):  # type: ignore[misc]
         if self._store is None or self._store.registered_client is not self.client:
             self._store = self.client.register_script(_STORE)
         return self._store
+
+
+def _check_options(url: str) -> None:
+    """Refuse options of the broker's, with which a url may have been taken over: nobody would know them at the first result."""
+    for name in dict(parse_qsl(urlsplit(url).query)):
+        if name in _OF_BROKERS:
+            instead = "give it in result_backend_transport_options" if name == "global_keyprefix" else "leave it out"
+            raise ImproperlyConfigured(
+                f"the url of the result backend has {name!r}, which is an option of brokers; nothing was stored; {instead}."
+            )
 
 
 def _as_redis(url: str, *, verified: bool) -> str:

@@ -116,10 +116,11 @@ class Pumps(Pump):
     def _all(self) -> list[Pump]:
         return [room.pump for room in list(self._rooms.values())]
 
-    def stop(self) -> None:
+    def stop(self, patience: float = 0.0) -> None:
         """The session ends."""
+        until = clock.now() + patience
         for pump in self._all():
-            pump.stop()
+            pump.stop(max(0.0, until - clock.now()))
 
     def settle_down(self) -> None:
         """Read replies only, of a session that takes no more."""

@@ -37,7 +37,7 @@ from kombu_elkmq.remains import Remains
 from kombu_elkmq.routing import Routes
 from kombu_elkmq.steps import Steps
 from kombu_elkmq.upkeep import Upkeep
-from kombu_elkmq.wires import Wires
+from kombu_elkmq.wires import GOODBYE, Wires
 
 if TYPE_CHECKING:
     from kombu_elkmq.loop import Loop
@@ -150,7 +150,7 @@ class Session(Steps, Upkeep):
         for channel in list(self.channels):
             channel.close()
         self.closed = True
-        self.pump.stop()
+        self.pump.stop(GOODBYE)
         if self.pid == os.getpid():
             if self._error is None:
                 try:

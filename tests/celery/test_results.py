@@ -97,3 +97,19 @@ def test_forms_of_the_url(closing: ExitStack) -> None:
     for scheme in ("sentinel", "cluster"):
         with pytest.raises(ImproperlyConfigured, match=f"elkmq\\+{scheme}:// is not offered"):
             _ = app_with(f"elkmq+{scheme}://there", closing).backend
+
+
+def test_the_url_is_shown_with_its_scheme(closing: ExitStack) -> None:
+    for url, shown in (
+        ("elkmq://me:secret@there:7000/3", "elkmq://me:**@there:7000/3"),
+        ("elkmqs://there:7000/1?ssl_cert_reqs=none", "elkmqs://there:7000/1"),
+    ):
+        assert app_with(url, closing).backend.as_uri() == shown
+    assert "secret" in app_with("elkmq://me:secret@there/3", closing).backend.as_uri(include_password=True)
+
+
+@pytest.mark.parametrize("option", ["lease=10", "visibility_timeout=3600", "global_keyprefix=a-"])
+def test_options_of_the_broker_s_url_are_refused_at_once(closing: ExitStack, option: str) -> None:
+    name = option.partition("=")[0]
+    with pytest.raises(ImproperlyConfigured, match=rf"'{name}', which is an option of brokers; nothing was stored; "):
+        _ = app_with(f"elkmq://there/1?{option}", closing).backend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -289,3 +290,41 @@ def test_an_acknowledgement_is_told_however_long_the_connection_is_away_while_th
     left = fast_server.client()
     eventually(lambda: _drained(reader) and left.xlen(f"{name}(event_stream)") == 0, why="the acknowledgement")
     assert inbox.nothing_comes()
+
+
+@pytest.mark.parametrize("how", ["close", "cancel"])
+def test_what_was_acknowledged_in_an_outage_is_told_before_the_rest_is_given_back(
+    make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server, name: str, how: str
+) -> None:  # fmt: skip
+    """An orderly end while a connection is being mended: it waits for that, and the consumer's acknowledgements go first."""
+    proxy = make_proxy(fast_server.url)
+    connection = make_connection(proxy.url.replace("://", "://default:any@"))  # whoever logs in waits for an answer
+    queues = [queue_of(name), queue_of(f"{name}-2")] if how == "cancel" else [queue_of(name)]
+    inbox = Inbox(connection, *queues, ack=False, prefetch=10)
+    other = make_connection()
+    for n in range(6):
+        other.Producer().publish(n, routing_key=queues[n % len(queues)].name)
+    inbox.wait(6)
+    session = connection.default_channel.session
+    if how == "cancel":
+        proxy.cut(refuse=True)
+    else:
+        proxy.stall()
+    session.taker.drop()
+    while not session.pump.mending:
+        inbox.nothing_comes(timeout=0.01)
+    for message in inbox.messages[:4]:
+        message.ack()
+    assert session.pump.mending
+    healing = threading.Timer(0.3, proxy.heal)
+    healing.start()
+    if how == "cancel":
+        inbox.consumer.cancel()
+        for message in inbox.messages[4:]:
+            message.ack()
+    connection.release()
+    healing.join()
+    second = Inbox(other, *queues)
+    left = [] if how == "cancel" else sorted(inbox.bodies[4:6])
+    assert sorted(second.wait(len(left))) == left
+    assert second.nothing_comes()

@@ -67,6 +67,27 @@ def test_rejected_to_the_dead_letter_exchange(connection: Connection, name: str)
     assert message.delivery_info["routing_key"] == "dead"
 
 
+def test_a_dead_letter_exchange_that_a_queue_gets_while_its_consumer_waits(
+    make_connection: Callable[..., Connection], fast_server: Server, name: str
+) -> None:
+    """It is told so by the read, and need not wait for its next chores, a third of a lease later."""
+    reader, other = make_connection(), make_connection()
+    other.Producer().publish("first", routing_key=name)
+    inbox = Inbox(reader, Queue(name, no_declare=True), ack=False)
+    inbox.wait(1)
+    inbox.messages[0].ack()
+    assert inbox.nothing_comes()
+    graves = Queue(f"{name}-dead", Exchange(f"{name}-x", "direct"), routing_key="d")
+    graves(other.default_channel).declare()
+    dead = {"x-dead-letter-exchange": f"{name}-x", "x-dead-letter-routing-key": "d"}
+    Queue(name, queue_arguments=dead)(other.default_channel).declare()
+    other.Producer().publish("second", routing_key=name)
+    inbox.wait(2)
+    inbox.messages[1].reject()
+    client = fast_server.client()
+    eventually(lambda: inbox.nothing_comes(0.01) and client.xlen(f"{name}-dead(event_stream)"), 5, "the dead letter")
+
+
 def test_expired_to_the_dead_letter_exchange(connection: Connection, name: str) -> None:
     queue, dead = with_dead_letters(name)
     declared(connection, queue)
