@@ -23,7 +23,7 @@ from elkmq._core.routing import Routing
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq._endpoint import Endpoint
 from elkmq._heart import heart
-from elkmq.errors import EventQueueError, LeaseLost, QueueClosed
+from elkmq.errors import EventQueueError, LeaseLost, QueueClosed, ServerConnectionError
 from kombu_elkmq import handover
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.delivery import Deliveries
@@ -355,8 +355,14 @@ class Session(Steps, Upkeep):
         self.readers.pop(reader.queue, None)
         if not reader.lost:
             link = self.wires_of(reader.queue).consuming()
-            while link.run(reader.verbs.leave(self.name)):
-                pass
+            try:
+                while link.run(reader.verbs.leave(self.name)):
+                    pass
+            except ServerConnectionError:
+                link.give_up_after(
+                    GOODBYE
+                )  # it was away for a lease: a worker that ends does not wait as long for each queue
+                raise
 
     def hand_back(self, reader: Reader, delivered: list[Delivered]) -> None:
         """Give back what no application has seen."""

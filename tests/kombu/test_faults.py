@@ -10,6 +10,7 @@ import pytest
 from kombu import Connection, Exchange, Queue
 
 from elkmq.errors import LeaseLost, ServerConnectionError
+from kombu_elkmq.wires import GOODBYE
 from tests.kombu.conftest import Inbox
 from tests.kombu.test_transport import declared, queue_of
 from tests.proxy import Proxy
@@ -328,3 +329,22 @@ def test_what_was_acknowledged_in_an_outage_is_told_before_the_rest_is_given_bac
     left = [] if how == "cancel" else sorted(inbox.bodies[4:6])
     assert sorted(second.wait(len(left))) == left
     assert second.nothing_comes()
+
+
+def test_a_server_that_is_gone_for_good_is_waited_for_once(
+    make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server, name: str
+) -> None:
+    """A worker that ends cancels one queue after the other: it does not wait a lease for each."""
+    proxy = make_proxy(fast_server.url)
+    connection = make_connection(proxy.url, lease=3)
+    inbox = Inbox(connection, queue_of(name), queue_of(f"{name}-2"))
+    assert inbox.nothing_comes()
+    session = connection.default_channel.session
+    proxy.cut(refuse=True)
+    tags = list(inbox.consumer._active_tags.values())
+    with pytest.raises(ServerConnectionError):
+        connection.default_channel.basic_cancel(tags[0])
+    assert session.taker._retry_for <= GOODBYE
+    with pytest.raises(ServerConnectionError):
+        connection.default_channel.basic_cancel(tags[1])
+    proxy.heal()
