@@ -359,9 +359,8 @@ class Session(Steps, Upkeep):
                 while link.run(reader.verbs.leave(self.name)):
                     pass
             except ServerConnectionError:
-                link.give_up_after(
-                    GOODBYE
-                )  # it was away for a lease: a worker that ends does not wait as long for each queue
+                # It was away for a lease: a worker that ends does not wait as long for each of its queues.
+                link.give_up_after(GOODBYE)
                 raise
 
     def hand_back(self, reader: Reader, delivered: list[Delivered]) -> None:
