@@ -266,6 +266,9 @@ class Stage:
             producer.tell_to_end()
         self.until(lambda: not any(producer.running for producer in producers), 30.0)
         self.drain()
+        if not self.lossy:
+            # What came back to be run again may be there still, though every message was run.
+            self.until(self.empty, 2 * self.settings.lease + SLACK)
         for lane in self.lanes:
             for process in lane.all_processes():
                 process.tell_to_end()
@@ -301,6 +304,10 @@ class Stage:
             )
             for lane in self.lanes
         ]  # fmt: skip
+
+    def empty(self) -> bool:
+        """Whether nothing is left in any queue, by its own account."""
+        return not any(any(counts) for counts, _ in self.left().values())
 
     def left(self) -> dict[str, tuple[tuple[int, int, int], int]]:
         """What is in each queue by its own account: (ready, in flight, delayed) and completed."""
