@@ -165,6 +165,18 @@ def test_a_binding_of_another_process_holds_from_the_next_publish_on(
         assert queue.stats().ready == 2
 
 
+def test_who_was_alone_before_the_route_was_loaded_may_not_be_since(pair: Pair) -> None:
+    """Its queue may have been deleted and made anew, by somebody who reads it as well: the heart has to look again."""
+    pair.publish("known")
+    pair.expect(["known"], through_server=0)
+    pair.writing.default_channel.session.routes.forget_all()
+    pair.publish("loaded anew")
+    pair.expect(["known", "loaded anew"], through_server=1)
+    pair.let_heart_look()
+    pair.publish("looked again")
+    pair.expect(["known", "loaded anew", "looked again"], through_server=1)
+
+
 def test_what_is_not_bound_any_more_is_not_handed_over(pair: Pair) -> None:
     pair.inbox.consumer.queues[0].unbind_from(pair.producer.exchange, routing_key="#")
     pair.publish("nowhere")
