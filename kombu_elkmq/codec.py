@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
-from elkmq.event import ServiceEvent
+from elkmq.event import ServiceEvent, plainly_an_event
 from kombu_elkmq.headers import compact_task_headers, expand_task_headers, uuid_number
 
 __all__ = ["Decoded", "Entry", "Outgoing", "decode", "encode"]
@@ -33,6 +33,8 @@ NO_LIMIT = 65_535
 
 _GROWTH = 1.25
 _plain_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_BRACKETS = frozenset("{[")
 _V4 = 0x4000_8000_0000_0000_0000
 _NOT_V4 = ~0xF000_C000_0000_0000_0000
 
@@ -148,11 +150,19 @@ def encode(message: Outgoing, exchange: str, routing_key: str, queue: str, eta: 
     return Entry(event.encode("utf-8", "replace"), _dumps(extra) if extra else b"{}", raw)
 
 
-def decode(event: ServiceEvent, kombu: bytes, body: bytes | None, queue: str) -> Decoded:
+def decode(event: bytes, kombu: bytes, body: bytes | None, queue: str) -> Decoded:
     """Read a message from an entry: its event, its ``kombu`` field, its ``body`` field where it has one.
 
     :raises ValueError: where the ``kombu`` field is not what `encode` writes; the entry is not for any handler
+    :raises JSONParseError: where the event is none
     """
+    plain = plainly_an_event(event)
+    if plain is not None:  # nearly all are, and the rest of the way is shorter then
+        found, _, task, payload = plain.groups(b"")
+        action, number, text = task.decode(), int(found), payload.replace(b'\\"', b'"')
+    else:
+        read = ServiceEvent.from_json(event)
+        action, number, text = read.action, read.request_uuid, (read.payload or "").encode()
     extra = _loads(kombu)
     if type(extra) is not dict:
         raise ValueError("the kombu field is not an object")
@@ -161,7 +171,7 @@ def decode(event: ServiceEvent, kombu: bytes, body: bytes | None, queue: str) ->
         raise ValueError("the headers are not an object")
     properties: dict[str, Any] = {"delivery_mode": 2, "priority": extra.get("p", 0)}
     if "t" in extra:
-        expand_task_headers(headers, extra, event.action, event.request_uuid)
+        expand_task_headers(headers, extra, action, number)
     for letter, value in extra.items():
         name = _BY_LETTER.get(letter)
         if name is not None:
@@ -171,10 +181,8 @@ def decode(event: ServiceEvent, kombu: bytes, body: bytes | None, queue: str) ->
     others = extra.get("P")
     if type(others) is dict:
         properties.update(others)
-    if body is None:
-        body = event.payload.encode() if event.payload is not None else b""
     return Decoded(
-        body,
+        text if body is None else body,
         extra.get("c", "application/json"),
         extra.get("e", "utf-8"),
         headers,
@@ -244,4 +252,19 @@ def _loads(kombu: bytes) -> Any:
         from kombu.utils.json import loads
 
         return loads(text)  # type: ignore[no-untyped-call]
+    return quick_loads(text)
+
+
+def quick_loads(text: str) -> Any:
+    """What `json.loads` gives, of short texts at half its cost.
+
+    :raises ValueError: it is not JSON; so does `RecursionError`
+    """
+    if text[:1] in _BRACKETS:
+        try:
+            found, end = _scan(text, 0)
+            if end == len(text):
+                return found
+        except StopIteration:
+            pass  # which is no error of anybody else's
     return json.loads(text)

@@ -92,10 +92,11 @@ def expand_task_headers(headers: dict[str, Any], extra: Mapping[str, Any], task:
     headers["task"] = task
     headers["id"] = headers["root_id"] = task_id
     headers["timelimit"], headers["stamps"] = [None, None], {}
-    for name in compact.get(_ABSENT, ()):
-        headers.pop(name, None)
     for letter, value in compact.items():
-        if letter in _BY_LETTER:
+        if letter == _ABSENT:
+            for name in value:
+                headers.pop(name, None)
+        elif letter in _BY_LETTER:
             headers[_BY_LETTER[letter]] = value
     if "E" in compact:
         headers[ETA_WAITED] = compact["E"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +63,7 @@ class Message(base.Message):
             and b"__type__" not in body and b"\\u" not in body and registry._decoders.get(_JSON) is kombu_json.loads
         ):  # fmt: skip
             try:
-                return json.loads(body.decode())
+                return codec.quick_loads(body.decode())
             except (ValueError, RecursionError):
                 pass  # Kombu says it in its own way
         return super()._decode()  # type: ignore[no-untyped-call]
@@ -76,12 +75,12 @@ def message_of(reader: Reader, entry: Entry, channel: Any, tag: int, consumer: s
     :raises ValueError: they cannot be read; so does `EventQueueError`
     """
     fields, queue = entry.fields, reader.queue
-    event = ServiceEvent.from_json(fields[b"event"])
     kombu = fields.get(b"kombu")
     if kombu is None:
+        event = ServiceEvent.from_json(fields[b"event"])
         decoded = events.as_task(event, fields, entry.timestamp, queue, clock.now() * 1000 + reader.server_ahead)
     else:
-        decoded = codec.decode(event, kombu, fields.get(b"body"), queue)
+        decoded = codec.decode(fields[b"event"], kombu, fields.get(b"body"), queue)
     headers = decoded.headers
     if events.DELIVERY in headers:  # an event, or one that its task has sent again to retry
         headers[events.DELIVERY] = reader.name_of((entry.lane, entry.id))

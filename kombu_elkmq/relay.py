@@ -14,7 +14,6 @@ from elkmq._core.entry import Entry, number
 from elkmq._core.entry import Outgoing as Event
 from elkmq._core.verbs import Verbs
 from elkmq.errors import EventQueueError
-from elkmq.event import ServiceEvent
 from kombu_elkmq import codec
 from kombu_elkmq.deaths import Reason, goes_in_circles, record_death
 from kombu_elkmq.declarations import DEFAULT_EXCHANGE
@@ -86,11 +85,10 @@ class Relay:
             return
         unique = f"dlx-{queue}-{fields.get(b'entry', entry.id).decode()}"
         try:
-            event = ServiceEvent.from_json(fields[b"event"])
             kombu = fields.get(b"kombu")
             if kombu is None:
                 raise ValueError("a plain event")
-            decoded = codec.decode(event, kombu, fields.get(b"body"), queue)
+            decoded = codec.decode(fields[b"event"], kombu, fields.get(b"body"), queue)
         except UNREADABLE:
             # Not a message of Kombu: it goes on as it is.
             key = fields.get(b"routing_key", b"").decode() or queue

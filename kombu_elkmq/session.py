@@ -262,8 +262,8 @@ class Session(Steps, Upkeep):
 
     def wake_other(self) -> None:
         """End the waiting of the thread that hands out, if this is another one: it made room, or there is an answer to read."""
-        waiting = {self.corked_by, self._draining} - {None}
-        if waiting and threading.get_ident() not in waiting:
+        me, looping, draining = threading.get_ident(), self.corked_by, self._draining
+        if me not in (looping, draining) and (looping is not None or draining is not None):
             self.wake()
 
     @property

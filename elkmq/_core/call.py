@@ -205,6 +205,9 @@ class Form(Generic[T]):
         return self._header + self._fill(values)
 
     def _fill(self, values: tuple[bytes, ...]) -> bytes:
+        if len(values) == 2:  # an acknowledgement's
+            first, second = values
+            return self._filled % (len(first), first, len(second), second)
         return self._filled % tuple(chain.from_iterable(zip(map(len, values), values, strict=True)))
 
 

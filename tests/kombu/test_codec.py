@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import loads, registry
@@ -17,7 +17,7 @@ from kombu.utils import json as kombu_json
 from redis import Redis
 
 from elkmq.event import ServiceEvent
-from kombu_elkmq.codec import Decoded, Entry, Outgoing, decode, encode
+from kombu_elkmq.codec import Decoded, Entry, Outgoing, decode, encode, quick_loads
 from kombu_elkmq.headers import ETA_WAITED, TASK_HEADERS
 from kombu_elkmq.message import Message
 
@@ -31,7 +31,7 @@ JSON_VALUES = st.recursive(
 def there_and_back(message: Outgoing, exchange: str = "", key: str = "q", **more: Any) -> tuple[Entry, Decoded]:
     entry = encode(message, exchange, key, "q", **more)
     assert entry.kombu is not None
-    return entry, decode(ServiceEvent.from_json(entry.event), entry.kombu, entry.body, "q")
+    return entry, decode(entry.event, entry.kombu, entry.body, "q")
 
 
 def task_headers(**changes: Any) -> dict[str, Any]:
@@ -153,10 +153,34 @@ def test_headers_that_json_does_not_know_come_back_as_kombu_writes_them() -> Non
     assert found.headers == headers
 
 
+@given(JSON_VALUES.map(json.dumps) | st.text(st.sampled_from('[]{}":, 1aN\\\x00é'), max_size=8))
+@example("[] 1")
+@example("{}x")
+@example("[] ")
+@example("[x]")
+@example("[1,")
+def test_the_quick_way_reads_what_the_standard_one_reads(text: str) -> None:
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            quick_loads(text)
+    else:
+        assert repr(quick_loads(text)) == repr(expected)
+
+
+@pytest.mark.parametrize("payload", ["[]", '["a \\"quoted\\" word"]', '["\\\\ é"]', "", "[[[", "\n"])
+def test_an_event_written_in_another_way_is_the_same_message(payload: str) -> None:
+    entry = encode(plain(payload), "", "q", "q")
+    assert entry.kombu is not None
+    other = json.dumps(json.loads(entry.event), indent=1).encode()
+    assert decode(other, entry.kombu, None, "q") == decode(entry.event, entry.kombu, None, "q")
+
+
 @pytest.mark.parametrize("field", [b"", b"[]", b"{", b"\xff", b"1", b'{"h":1}', b'{"t":[]}'])
 def test_a_kombu_field_that_nobody_wrote_is_refused(field: bytes) -> None:
     with pytest.raises(ValueError):
-        decode(ServiceEvent(1, "t", "{}"), field, None, "q")
+        decode(ServiceEvent(1, "t", "{}").to_json(), field, None, "q")
 
 
 def test_a_queued_message_with_100_bytes_of_body_takes_at_most_300_bytes(fast_url: str, name: str) -> None:
