@@ -13,6 +13,9 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from elkmq._core.sending import LAST_PATIENCE
 
 log = logging.getLogger("elkmq")
 
@@ -165,12 +168,37 @@ def in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *a
             raise
 
 
+_beside: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[None]]] = WeakKeyDictionary()
+"""For each event loop what runs beside its callers, each of which comes to an end by itself."""
+
+
+def _begun(task: asyncio.Task[None]) -> asyncio.Task[None]:
+    tasks = _beside.setdefault(task.get_loop(), set())
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
+
+
+async def last_things() -> None:
+    """Wait for what was begun when the event loop had cancelled its tasks already, such as to hand back what one of these was
+    about to be given: `LAST_PATIENCE` seconds at most.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LAST_PATIENCE
+    await asyncio.sleep(0)  # what is to be called later begins
+    while (tasks := set(_beside.get(loop, ()))) and (left := until - loop.time()) > 0:
+        await asyncio.wait(tasks, timeout=left)
+        await asyncio.sleep(0)  # for their callbacks, and what they began
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Caller:
     """Calls functions where the shell lives: on its event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Call it there soon, from any thread."""
@@ -182,16 +210,14 @@ class Caller:
             self._loop.call_soon_threadsafe(self._start, function, args)
 
     def _start(self, function: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...]) -> None:
-        task = self._loop.create_task(function(*args))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        _begun(self._loop.create_task(function(*args)))
 
 
 class Background:
     """A loop of the shell that runs beside its caller until it is stopped."""
 
     def __init__(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        self._task = asyncio.get_running_loop().create_task(function(), name=name)
+        self._task = _begun(asyncio.get_running_loop().create_task(function(), name=name))
 
     @property
     def running(self) -> bool:

@@ -10,6 +10,8 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 
+from elkmq._aio._concurrency import last_things
+
 MOST_CANCELLINGS = 2
 """How often in a row tasks go on although somebody has cancelled them: who keeps on doing it is heeded."""
 
@@ -27,6 +29,8 @@ class Ending:
         self.over = False
         """Whether the end has come: nothing is begun any more."""
         self._hang_up = hang_up
+        self._asked = False
+        """Whether its owner ends it, and not the loop."""
         self._cancellings = 0
         self._until: AsyncGenerator[None, None] | None = None
 
@@ -38,6 +42,7 @@ class Ending:
 
     async def come(self) -> None:
         """End them now."""
+        self._asked = True
         if self._until is not None:
             await self._until.aclose()
 
@@ -54,6 +59,8 @@ class Ending:
         try:
             yield
         finally:
+            if not self._asked:
+                await last_things()
             self.over = True
             tasks = [task for task in self._hang_up() if task is not None]
             for task in tasks:
