@@ -81,7 +81,10 @@ class BlockingRead:
 
     def lacks_one(self) -> bool:
         """Whether there is an idle queue that is not waited for, as far as can be told at a glance."""
-        return any(not (reader.blocked or reader.hungry or reader.taking) for reader in self._session.readers.values())
+        return any(
+            not (reader.blocked or reader.hungry or reader.taking or reader.batches.until)
+            for reader in self._session.readers.values()
+        )
 
     def begin(self) -> None:
         """Wait for entries, where there is nothing else to do; end a wait that is not the right one any more."""
@@ -123,7 +126,7 @@ class BlockingRead:
                 continue
             if reader.state:
                 wanted[reader] = True
-            elif not reader.hungry and reader.room() > len(reader.buffer):
+            elif not (reader.hungry or reader.batches.until) and reader.room() > len(reader.buffer):
                 wanted[reader] = False
         return wanted
 
@@ -192,6 +195,8 @@ class BlockingRead:
             now = clock.now()
             more = len(entries) > 1 if self._pairs else now - reader.woken < BUSY
             reader.hungry = more or len(reader.lanes) > PLAIN_LANES
+            if reader.own and all(each.no_ack for each in reader.subscriptions):
+                reader.batches.came(now, reader.woken)
             reader.woken = now
             reader.read(entries)
         for entry in found:

@@ -15,6 +15,7 @@ from elkmq._core import clock
 from elkmq._core.entry import Entry, Opened, Taken, Tended, number
 from elkmq._core.entry import settings as read_settings
 from elkmq._core.verbs import Delivered, Verbs
+from kombu_elkmq.batches import Batches
 from kombu_elkmq.handover import HERE, SETTINGS, Unread
 
 if TYPE_CHECKING:
@@ -73,13 +74,12 @@ class Reader:
         self.lanes: tuple[bytes, ...] = (b"r", b"0")
         self.keep = self.plain = False
         """Plain: whether to read its lanes is as good as a take, as far as is known: see docs/decisions/reading-lanes.md."""
+        self.batches = Batches()
         self.token = b""
         self.not_before = 0.0
         self.ttl: int | None = None
-        self.relays = False
-        """Its dead letters go on to an exchange."""
-        self.brief = False
-        """Its messages are over before a lease is that was confirmed when they were handed out, and leave no trace then."""
+        self.relays = self.brief = False
+        """Relays: its dead letters go on to an exchange. Brief: its messages are over before a lease is that was confirmed when they were handed out, and leave no trace then."""
         self.auto_delete = self.own = False
         """Own: its messages need not pass the server where this process publishes them: see `kombu_elkmq.handover`."""
         self.unread = Unread()
@@ -146,7 +146,6 @@ class Reader:
 
     def note(self, found: Mapping[str, str]) -> None:
         """The same of settings that were read."""
-        self.plain = self.plain and not found
         self.ttl = number(found.get("ttl", "").encode(), 0) or None
         self.relays = "dead_letter_exchange" in found
         self.brief = (
@@ -156,6 +155,7 @@ class Reader:
         )
         self.auto_delete = "auto_delete" in found
         before, self.own = self.own, self.auto_delete and self.brief and found.keys() <= SETTINGS
+        self.plain = self.plain and (self.own or not found)
         if self.own and not before:
             self.unread = Unread()
 
@@ -167,7 +167,8 @@ class Reader:
             self.session.relay.look(self)
         self.put(reply.entries)
         # Of what came back there may be more, where nothing else was found: a read would bring of the others as well.
-        self.plain = reply.plain and not (reply.entries and reply.entries[-1].lane == b"r")
+        as_good = reply.plain or (reply.only_set and self.own)  # none of an own queue's settings is about what is read
+        self.plain = as_good and not (reply.entries and reply.entries[-1].lane == b"r")
         self.hungry = len(reply.entries) >= asked or (not reply.entries and reply.next_event == 0)
 
     def was_read(self, entries: list[Entry], asked: int) -> None:

@@ -50,7 +50,15 @@ class Takes:
     def feed(self, now: float) -> None:
         """Ask those that may have entries, as far as there is room for more."""
         session = self._session
-        hungry = [reader for reader in session.readers.values() if reader.hungry and reader.subscriptions]
+        hungry = []
+        for reader in session.readers.values():
+            if reader.batches.until:
+                if reader.batches.over(now):
+                    reader.hungry = True
+                else:
+                    self.put_off = min(self.put_off, reader.batches.until)
+            if reader.hungry and reader.subscriptions:
+                hungry.append(reader)
         self._rivals = len(hungry)
         if len(hungry) == 1:
             self._maybe_take(hungry[0], now)
@@ -123,6 +131,7 @@ class Takes:
             self.failed(reader, outcome)
             return
         reader.taken(outcome, n)
+        reader.batches.read(clock.now(), brought=bool(outcome.entries))
         if outcome.next_event >= 0:
             self._session.sooner(reader, outcome.next_event / 1000)
 
@@ -139,8 +148,10 @@ class Takes:
         found: dict[Verbs, list[Entry]] = {}
         for verbs, entry in outcome:
             found.setdefault(verbs, []).append(entry)
+        now = clock.now()
         for reader in readers:
-            reader.was_read(found.get(reader.verbs, []), n)
+            reader.was_read(brought := found.get(reader.verbs, []), n)
+            reader.batches.read(now, brought=bool(brought))
             if surplus := reader.surplus():
                 self._session.hand_back(reader, surplus)
 

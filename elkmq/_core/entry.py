@@ -62,6 +62,8 @@ class Taken(NamedTuple):
     """Whether the queue has no settings, so that reading its lanes is as good as a take."""
     outbox: bool = False
     """Whether dead letters wait to go on to their exchange."""
+    only_set: bool = False
+    """Whether nothing but its settings tells the queue from a plain one."""
 
 
 class Opened(NamedTuple):
@@ -158,7 +160,16 @@ def taken(raw: Sequence[Any]) -> Taken:
     now, state, lanes, next_event, keep, found, signal = raw
     handed = [Entry(lane, id_, fields(row)) for lane, rows in found for id_, row in rows]
     return Taken(
-        now, state.decode(), tuple(lanes), next_event, bool(keep & 1), handed, signal or b"$", keep == 0, bool(keep & 4)
+        now,
+        state.decode(),
+        tuple(lanes),
+        next_event,
+        bool(keep & 1),
+        handed,
+        signal or b"$",
+        keep == 0,
+        bool(keep & 4),
+        keep == 2,
     )
 
 

@@ -6,8 +6,8 @@
 --   state    '' | 'paused' | 'standby' (another consumer of a single-active queue is served)
 --   lanes    lanes in reading order, for the blocking read
 --   next     ms until an entry is due or a lease ends, -1: none known; 0 with no entries: there is more to read at once
---   keep     + 1 where completed events are kept (retention), + 2 where the queue has any settings, or may have more that
---            releases before this one set aside: ask with this script, + 4 where dead letters wait to go on to their exchange
+--   keep     + 1 where completed events are kept (retention), + 2 where the queue has any settings, + 4 where dead letters wait
+--            to go on to their exchange, + 8 where there may be more that releases before this one set aside: ask with this script
 --   entries  {lane, {{id, fields}, ...}} for each lane that has any
 --   signal   where state is not '': the id after which to wait for a signal
 -- Errors: ELKMQ_CONSUMER_GONE, ELKMQ_FORMAT; ELKMQ_SERVES_ORIGINAL where the queue was set to since the consumer registered.
@@ -39,7 +39,8 @@ if state == '' then
   next_due, settings = move_due(settings, now, 1000)
   groups, total, more = read_lanes(settings, consumer, n, now, false, math.max(1000, n))
 end
-local keep = settings and ((settings.retention_count or settings.retention_ms) and 3 or 2) or aside and 2 or 0
+local keep = settings and ((settings.retention_count or settings.retention_ms) and 3 or 2) or 0
+if aside then keep = keep + 8 end
 -- This very take may have found some that expired. The entries are handed out by now: nothing may fail any more.
 local waiting = settings and settings.dead_letter_exchange and redis.pcall('XLEN', key('outbox'))
 if type(waiting) == 'number' and waiting > 0 then keep = keep + 4 end
