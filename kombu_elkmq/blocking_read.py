@@ -167,6 +167,8 @@ class BlockingRead:
             if self._pump.mending or waiter is None or taker is None or not waiter.connected:
                 return
             self.end()
+            if waiter.fd < 0:
+                return  # by hanging up, which the server notices; what it hands out yet is asked for, or goes back with the rest
             wait_readable([waiter.fd], END_AGAIN)
             waiter.look()
             taker.look()

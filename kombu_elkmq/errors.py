@@ -15,12 +15,17 @@ from elkmq.errors import (
     QueueFull,
     ServerConnectionError,
     ServerError,
-    ServerOutOfMemory,
     ServerReadOnly,
     WrongKeyType,
 )
 
+
+class LoginRefused(AuthenticationError):
+    """An `AuthenticationError` of a connection that is being made: a worker tries again, at growing intervals, as Celery is set to."""
+
+
 RECOVERABLE_CONNECTION_ERRORS = (
+    LoginRefused,
     ServerConnectionError,
     ServerReadOnly,
     LeaseLost,
@@ -34,15 +39,26 @@ CONNECTION_ERRORS = (*RECOVERABLE_CONNECTION_ERRORS, AuthenticationError, WrongK
 """The connection cannot be used, or not be had. A worker tries anew, also where somebody put something else in a queue's place:
 until that is mended; a producer hears of it at once."""
 
-RECOVERABLE_CHANNEL_ERRORS = (ServerOutOfMemory,)
-"""Another attempt on the same connection may work."""
+RECOVERABLE_CHANNEL_ERRORS = ()
+"""None: Kombu would try again at once, without an end and a pause (``Connection.ensure``), while a server is out of memory or a queue full."""
 
-CHANNEL_ERRORS = (*RECOVERABLE_CHANNEL_ERRORS, QueueFull, ServerError, ChannelError, amqp.ChannelError)
+CHANNEL_ERRORS = (QueueFull, ServerError, ChannelError, amqp.ChannelError)
 """This one operation was refused. Celery's consumer does not restart for it."""
 
 __all__ = [
-    "CHANNEL_ERRORS", "CONNECTION_ERRORS", "RECOVERABLE_CHANNEL_ERRORS", "RECOVERABLE_CONNECTION_ERRORS", "EventQueueError",
-    "OperationalError", "locked", "no_route", "not_alone", "not_found", "precondition_failed", "tag_in_use",
+    "CHANNEL_ERRORS",
+    "CONNECTION_ERRORS",
+    "RECOVERABLE_CHANNEL_ERRORS",
+    "RECOVERABLE_CONNECTION_ERRORS",
+    "EventQueueError",
+    "LoginRefused",
+    "OperationalError",
+    "locked",
+    "no_route",
+    "not_alone",
+    "not_found",
+    "precondition_failed",
+    "tag_in_use",
 ]  # fmt: skip
 
 

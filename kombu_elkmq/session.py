@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
-from elkmq._core.call import command
 from elkmq._core.consumer import consumer_name
 from elkmq._core.fork import forget_in_child
 from elkmq._core.routing import Routing
 from elkmq._core.verbs import Delivered, Verbs
 from elkmq._endpoint import Endpoint
 from elkmq._heart import heart
+from elkmq._sync.session import counts
 from elkmq.errors import EventQueueError, LeaseLost, QueueClosed, ServerConnectionError
 from kombu_elkmq import handover
 from kombu_elkmq.channel import Channel
@@ -86,11 +86,10 @@ class Session(Steps, Upkeep):
     def connect(self) -> None:
         """Connect, in one attempt, and learn what the server is.
 
-        :raises EventQueueError: it cannot be reached, or refuses the login
+        :raises EventQueueError: it cannot be reached, refuses the login, or is too old
         """
         self.command.connect()
-        found = self.command.run(command("INFO", "server", parse=_version, doing="ask for the server's version"))
-        self.counting = found < (7,)
+        self.counting = counts(self.command, self.endpoint)
         self.routing = self._routing()
 
     def _routing(self) -> Routing:
@@ -383,12 +382,3 @@ class Session(Steps, Upkeep):
         """The calls of a queue."""
         limit = self.options.delivery_limit
         return Verbs(self.routing.queue(queue), counting=self.counting, window=WINDOW, delivery_limit=limit)
-
-
-def _version(raw: Any) -> tuple[int, ...]:
-    if isinstance(raw, dict):
-        text = str(raw.get("redis_version", "7"))
-    else:
-        found = [line for line in raw.decode().splitlines() if line.startswith("redis_version:")]
-        text = found[0].partition(":")[2] if found else "7"
-    return tuple(int(part) for part in text.split(".") if part.isdigit())

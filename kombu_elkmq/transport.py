@@ -7,6 +7,7 @@ from typing import Any
 
 from kombu.transport import base
 
+from elkmq.errors import AuthenticationError
 from kombu_elkmq import errors, signals, urls
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.cluster import ClusterSession
@@ -58,11 +59,17 @@ class Transport(base.Transport):
         return metadata.version("elkmq")
 
     def establish_connection(self) -> Session:
-        """Connect, in one attempt."""
+        """Connect, in one attempt.
+
+        :raises EventQueueError: it cannot be reached, or (`LoginRefused`) lets nobody in with this user and password
+        """
         signals.listen()
         endpoint, options = urls.endpoint_of(self.client, tls=self.tls)
         session = (ClusterSession if endpoint.cluster else Session)(self.client, endpoint, options)
-        session.connect()
+        try:
+            session.connect()
+        except AuthenticationError as error:
+            raise errors.LoginRefused(*error.args) from error
         return session
 
     def close_connection(self, connection: Session) -> None:

@@ -99,7 +99,7 @@ class Session:
                 pool = self._pool = self._pool or Pool(self._endpoint, slot_key=self.slot_key)
                 verbs = Verbs(
                     self.keys(self.name),
-                    counting=await _counts(pool, self._endpoint),
+                    counting=await counts(pool, self._endpoint),
                     window=round(float(self.options.dedupe_window) * 1000),
                     delivery_limit=self.options.delivery_limit,
                 )
@@ -158,7 +158,7 @@ class Session:
             await in_thread(server.close)
 
 
-async def _counts(pool: Pool, endpoint: Endpoint) -> bool:
+async def counts(pool: Pool, endpoint: Endpoint) -> bool:
     """Whether the scripts have to count, because the server (before 7.0) does not count a stream's entries.
 
     Asked by HELLO (6.0), which needs no permission of its own and also tells servers that are too old.

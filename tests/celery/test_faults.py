@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from elkmq import ServerOutOfMemory
 from tests.celery.conftest import Site
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -258,3 +259,42 @@ def test_keys_of_another_type_do_not_end_a_worker(
 
     eventually(back, 60, "the worker to go on")
     site.stop(worker, "solo")
+
+
+def test_a_wrong_password_is_said_once_and_tried_again_as_celery_is_set_to(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    site.env["BROKER"] = site.broker.replace("://", "://late:wrong-one@")
+    worker = site.program("worker", "-l", "INFO", "-P", "solo", ready="Cannot connect to elkmq://")
+    assert "refused the user or password" in worker.wait_for("Cannot connect")
+    worker.wait_for("Trying again in 2.00 seconds")
+    worker.wait_for("Trying again in 4.00 seconds")
+    assert not [line for line in worker.lines if "Traceback" in line or "CRITICAL" in line]
+    assert "wrong-one" not in "\n".join(worker.lines)
+    site.server.client().acl_setuser("late", enabled=True, passwords=["+wrong-one"], keys=["*"], commands=["+@all"])
+    worker.wait_for(" ready.")
+    site.call("mark", "served")
+    site.wait_for("done served")
+
+
+def test_a_worker_goes_on_while_the_server_is_full(make_site: Callable[..., Site]) -> None:
+    """What consumers send makes room; its own heartbeat events, which do not fit, are kept back by Celery."""
+    site = make_site()
+    gate = site.folder / "gate"
+    site.worker("-n", "one@here", concurrency=1)
+    site.call("hold", "held", str(gate))
+    site.wait_for("start held")
+    for n in range(30):
+        site.call("mark", f"m{n}")
+    client = site.server.client()
+    client.config_set("maxmemory", "1mb")
+    with pytest.raises(ServerOutOfMemory, match="nothing was changed"):
+        site.call("mark", "too much", retry=True)  # at once, though this is the default
+    refused = client.info("errorstats").get("errorstat_OOM", {}).get("count", 0)
+    eventually(  # an event of the worker's is refused now
+        lambda: client.info("errorstats")["errorstat_OOM"]["count"] > refused, 20, "an event that finds no room"
+    )
+    gate.touch()
+    for n in range(30):
+        site.wait_for(f"done m{n}")
+    assert site.started() == Counter({"held": 1, **{f"m{n}": 1 for n in range(30)}})
+    client.config_set("maxmemory", "0")

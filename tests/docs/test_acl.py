@@ -6,12 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
+from kombu import Connection, Exchange, Message, Queue
 
+import kombu_elkmq
 from elkmq import EmptyQueue, EventQueue, Send, ServiceEvent, TimeoutExpired
+
+kombu_elkmq.register()
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "server.md").read_text("utf-8")
-DRIVER = {"evalsha", "script", "hello", "select", "xread"}
+DRIVER = {"evalsha", "script", "hello", "select", "xread", "client"}
 """What clients send themselves, besides what scripts call."""
 
 pytestmark = pytest.mark.docs
@@ -21,6 +25,48 @@ def rules() -> list[str]:
     block = re.search(r"ACL SETUSER elkmq (.*?)```", PAGE, re.DOTALL)
     assert block is not None
     return block[1].split()
+
+
+@pytest.mark.parametrize("without", [(), ("+client|id", "+client|unblock")], ids=["all", "no client"])
+def test_it_is_enough_for_the_transport(name: str, make_server, without: tuple[str, ...]) -> None:
+    line = " ".join(rule for rule in rules() if rule != "~app-*" and rule not in without) + f" ~app-{name}*"
+    server = make_server(acl=[f"user elkmq {line}"], user=("elkmq", "password"))
+    options = {"global_keyprefix": f"app-{name}-", "lease": 2}
+    with Connection(server.url.replace("redis", "elkmq", 1), transport_options=options) as connection:
+        topic = Exchange("topic", type="topic")
+        graves = Queue("graves", durable=False)
+        letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "graves"}
+        queues = [
+            Queue("first", topic, routing_key="a.#", queue_arguments={"x-max-length": 100, **letters}),
+            Queue("second", topic, routing_key="#", max_priority=3, message_ttl=60),
+            Queue("short", topic, routing_key="#", auto_delete=True, message_ttl=1, durable=False),
+        ]
+        seen = []
+
+        def handle(body: str, message: Message) -> None:
+            seen.append(body)
+            if body == "again" and not message.delivery_info["redelivered"]:
+                message.requeue()
+            elif body == "bad":
+                message.reject()
+            else:
+                message.ack()
+
+        with connection.Consumer([*queues, graves], callbacks=[handle]) as consumer:
+            producer = connection.Producer(exchange=topic)
+            for body in ("one", "again", "bad"):
+                producer.publish(body, routing_key="a.b", priority=2)
+            while len(seen) < 13:  # three in three queues, "again" twice, and once more where bad ones of the first go
+                connection.drain_events(timeout=10)
+            consumer.purge()
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.1)
+            consumer.cancel()  # while a read is under way, which is ended
+        assert sorted(seen) == ["again"] * 6 + ["bad"] * 4 + ["one"] * 3
+        queues[0](connection.default_channel).unbind_from(topic, routing_key="a.#")
+        for queue in (*queues[:2], graves):
+            queue(connection.default_channel).delete()
+        topic(connection.default_channel).delete()
 
 
 def test_the_acl_is_enough(name: str, make_server) -> None:
