@@ -196,7 +196,7 @@ class Publisher:
         if ttl is not None and not (
             "task" in headers and headers.get("expires") and queue not in self._session.relaying
         ):
-            fields += ("ttl", ttl)
+            fields += ("ttl", ttl + delay)  # which is about how long it may wait to be handed out
         priority = 0
         if message.priority or options.priority_lowest_first:
             priority = self.lane_of(message, queue)

@@ -266,7 +266,7 @@ class Reader:
         """Whether an entry's time to live is over."""
         deadline = entry.deadline()
         if self.ttl is not None:
-            of_queue = entry.timestamp + self.ttl
+            of_queue = entry.ready + self.ttl
             deadline = of_queue if deadline is None else min(deadline, of_queue)
         return deadline is not None and deadline <= clock.now() * 1000 + self.server_ahead
 

@@ -31,6 +31,12 @@ class Entry(NamedTuple):
         first = self.fields.get(b"first")
         return (number(first, 0) if first else 0) or int(self.id.partition(b"-")[0])
 
+    @property
+    def ready(self) -> int:
+        """Server milliseconds from which it could be handed out, as far as it is known: where the queue has a time to live."""
+        due = self.fields.get(b"due")
+        return (number(due, 0) if due else 0) or self.timestamp
+
     def deadline(self) -> int | None:
         """Server milliseconds at which its own time to live is over; None: it has none."""
         ttl = self.fields.get(b"ttl")

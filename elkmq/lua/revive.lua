@@ -23,7 +23,7 @@ for i, id in ipairs(ARGV) do
   local t = found[i]
   ids[i] = ''
   if t and redis.call('XDEL', key('dead_letters'), id) == 1 then
-    for _, name in ipairs({'reason', 'died', 'entry', 'error', 'failed', 'handed_out', 'priority', 'ttl', 'reply_to'}) do
+    for _, name in ipairs({'reason', 'died', 'entry', 'error', 'failed', 'handed_out', 'priority', 'ttl', 'due', 'reply_to'}) do
       t[name] = nil
     end
     if settings and settings.ttl then t.first = nil end

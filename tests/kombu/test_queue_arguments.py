@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -41,6 +43,20 @@ def test_expiration_and_message_ttl(connection: Connection, name: str) -> None:
     eventually(lambda: _age(client, name) > 200, why="the clock to pass", ignoring=())
     inbox = Inbox(connection, queue_of(name, message_ttl=0.2))
     assert inbox.nothing_comes(0.5)
+
+
+@pytest.mark.parametrize(
+    ("queue_has", "message_has"), [({"message_ttl": 2}, {}), ({}, {"expiration": 2})], ids=["queue", "message"]
+)
+def test_what_a_task_may_wait_begins_when_it_is_due(
+    connection: Connection, name: str, queue_has: dict[str, int], message_has: dict[str, int]
+) -> None:
+    inbox = Inbox(connection, queue_of(name, **queue_has))
+    due = datetime.now(timezone.utc) + timedelta(seconds=2.5)
+    headers = {"task": "t", "id": str(uuid.uuid4()), "eta": due.isoformat()}
+    connection.Producer().publish([[], {}, {}], routing_key=name, headers=headers, **message_has)
+    assert inbox.wait(1) == [[[], {}, {}]]
+    assert datetime.now(timezone.utc) >= due
 
 
 def _age(session: Any, name: str) -> int:

@@ -185,3 +185,48 @@ def test_what_was_dequeued_and_cannot_be_read_is_buried_and_not_completed(q: Rig
         entry.id,
     )
     assert (q.stats().completed, q.stats().dead_lettered) == (0, 1)
+
+
+def test_the_queue_s_time_to_live_begins_when_an_event_is_due(q: Rig):
+    q.configure(ttl=60_000)
+    q.open("c")
+    now = q.client.time()[0] * 1000
+    for first, due in ((90_000, 30_000), (90_000, 61_000), (90_000, None)):
+        fields = {"event": "{}", "v": "1", "first": now - first, **({"due": now - due} if due else {})}
+        q.client.xadd(q.keys.lane(0), fields)
+    assert [int(entry.fields[b"due"]) for entry in q.take("c")] == [now - 30_000]
+    assert q.stats().expired == 2
+
+
+def test_when_an_event_was_due_is_kept_until_it_is_put_off_again(q: Rig):
+    q.configure(ttl=60_000)
+    q.open("c")
+
+    def let_time_pass() -> bytes:
+        (member,) = q.client.zrange(q.key("delayed"), 0, -1)
+        was_due = q.client.time()[0] * 1000 - len(seen)
+        q.client.zadd(q.key("delayed"), {member: was_due})
+        seen.append(b"%d" % was_due)
+        return seen[-1]
+
+    seen: list[bytes] = []
+    q.put(outgoing(delay=3_600_000))
+    was_due = let_time_pass()
+    (late,) = q.take("c")
+    assert late.fields[b"due"] == was_due
+    q.run(q.verbs.requeue("c", named([late]), failed=False))
+    (back,) = q.take("c")
+    assert back.fields[b"due"] == was_due
+    q.run(q.verbs.requeue("c", named([back]), failed=False, delay=3_600_000))
+    was_due = let_time_pass()
+    (later,) = q.take("c")
+    assert later.fields[b"due"] == was_due
+    assert later.timestamp == late.timestamp
+
+
+def test_of_a_queue_without_a_time_to_live_it_is_not_kept(q: Rig):
+    q.open("c")
+    q.put(outgoing(delay=3_600_000))
+    q.make_due()
+    (late,) = q.take("c")
+    assert b"due" not in late.fields

@@ -9,14 +9,19 @@ local function move_due(settings, now, limit)
   local head = redis.call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')
   if #head == 0 then return nil, settings end
   if tonumber(head[2]) > now then return tonumber(head[2]), settings end
-  local due = redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', ms(now), 'LIMIT', 0, limit)
-  for _, packed in ipairs(due) do
+  local due = redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', ms(now), 'WITHSCORES', 'LIMIT', 0, limit)
+  for i = 1, #due, 2 do
+    local packed = due[i]
     local known, item = pcall(cmsgpack.unpack, packed)
     known = known and type(item) == 'table' and type(item[4]) == 'table'
     if known then
       local fields, lane = item[4], item[2]
       fields[#fields + 1] = 'first'
       fields[#fields + 1] = item[3]
+      if settings and settings.ttl then
+        fields[#fields + 1] = 'due'
+        fields[#fields + 1] = ms(tonumber(due[i + 1]))
+      end
       local _
       sure_of_lane(settings, lane)
       redis.call('ZREM', key('delayed'), packed)

@@ -8,7 +8,7 @@ end
 
 -- The fields that mean something to us (README.md).
 local OURS = {
-  'v', 'ttl', 'first', 'unique', 'reply_to', 'headers', 'kombu', 'handed_out', 'failed', 'error', 'priority', 'reason', 'died', 'entry',
+  'v', 'ttl', 'first', 'due', 'unique', 'reply_to', 'headers', 'kombu', 'handed_out', 'failed', 'error', 'priority', 'reason', 'died', 'entry',
   'response', 'to',
 }
 
@@ -39,11 +39,11 @@ local function as_fields(t)
   return fields
 end
 
--- When the entry's time to live is over, in server milliseconds; nil: never.
+-- When the entry's time to live is over, in server milliseconds; nil: never. The queue's is about how long an entry may wait to be
+-- handed out, so it begins when one that was put off is due.
 local function deadline_of(t, id, settings)
-  local ttl = tonumber(t.ttl)
-  local limit = settings and settings.ttl
-  if limit and (not ttl or limit < ttl) then ttl = limit end
-  if not ttl then return nil end
-  return (tonumber(t.first) or id_time(id)) + ttl
+  local ttl, limit = tonumber(t.ttl), settings and settings.ttl
+  if not ttl and not limit then return nil end
+  local first = tonumber(t.first) or id_time(id)
+  return math.min(ttl and first + ttl or math.huge, limit and (tonumber(t.due) or first) + limit or math.huge)
 end

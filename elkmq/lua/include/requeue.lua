@@ -25,7 +25,7 @@ local function send_back(settings, lane, id, fields, now, options)
   end
   if options.delay and options.delay > 0 then
     local first = t.first
-    t.first = nil
+    t.first, t.due = nil, nil
     put_off('r', as_fields(t), first, now + options.delay)
   else
     add(settings, 'r', as_fields(t))
