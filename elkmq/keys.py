@@ -74,6 +74,11 @@ def looks_like_a_key(name: str) -> bool:
     return ending in _OWN_ENDINGS or ending.startswith(_OWN_FAMILIES)
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a queue of this name could collide with a key of another queue, or have its keys in different slots of a Cluster."""
+    return "{" in name or "}" in name or looks_like_a_key(name)
+
+
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
     """The keys of one queue, as bytes. ``cluster`` puts the name in braces."""

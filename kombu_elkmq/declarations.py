@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from elkmq.keys import is_reserved
 from kombu_elkmq.errors import precondition_failed
 from kombu_elkmq.options import TransportOptions
 
@@ -92,6 +93,8 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
         key = given.get("x-dead-letter-routing-key")
         if key is not None:
             settings["dead_letter_routing_key"] = str(key)
+            if settings["dead_letter_exchange"] == DEFAULT_EXCHANGE and is_reserved(str(key)):
+                raise _wrong(queue, "x-dead-letter-routing-key", key, "a name that a queue can have")
     elif given.get("x-dead-letter-routing-key") is not None:
         raise precondition_failed(
             f"argument x-dead-letter-routing-key of queue {queue!r} is of no use without x-dead-letter-exchange; the queue was "

@@ -46,18 +46,8 @@ CHANNEL_ERRORS = (QueueFull, ServerError, ChannelError, amqp.ChannelError)
 """This one operation was refused. Celery's consumer does not restart for it."""
 
 __all__ = [
-    "CHANNEL_ERRORS",
-    "CONNECTION_ERRORS",
-    "RECOVERABLE_CHANNEL_ERRORS",
-    "RECOVERABLE_CONNECTION_ERRORS",
-    "EventQueueError",
-    "LoginRefused",
-    "OperationalError",
-    "locked",
-    "no_route",
-    "not_alone",
-    "not_found",
-    "precondition_failed",
+    "CHANNEL_ERRORS", "CONNECTION_ERRORS", "RECOVERABLE_CHANNEL_ERRORS", "RECOVERABLE_CONNECTION_ERRORS", "EventQueueError",
+    "LoginRefused", "OperationalError", "locked", "no_route", "not_alone", "not_found", "precondition_failed", "reserved",
     "tag_in_use",
 ]  # fmt: skip
 
@@ -86,6 +76,13 @@ def not_alone(queue: str) -> Any:
         f"ACCESS_REFUSED - queue {queue!r} is consumed exclusively, or was to be and has consumers; nothing was changed; wait for "
         "their end", (60, 20), "", 403,
     )  # fmt: skip
+
+
+def reserved(queue: str, method: tuple[int, int]) -> Any:
+    """403: a name that no queue may have."""
+    return amqp.AccessRefused(
+        f"ACCESS_REFUSED - queue name {queue!r} is reserved; nothing was changed; choose another", method, "", 403
+    )
 
 
 def tag_in_use(tag: str) -> Any:

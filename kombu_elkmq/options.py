@@ -16,6 +16,7 @@ from typing import Any
 
 from elkmq._core.connecting import ConnectOptions
 from elkmq.errors import InvalidOption
+from elkmq.keys import is_reserved
 
 __all__ = ["LegacyOptionWarning", "TransportOptions"]
 
@@ -157,6 +158,10 @@ class TransportOptions:
     def __post_init__(self) -> None:
         if self.fetch_limit < 1:
             raise InvalidOption("option 'fetch_limit' is 0; nothing was started; give a whole number above 0.")
+        if self.unroutable_queue is not None and (not self.unroutable_queue or is_reserved(self.unroutable_queue)):
+            raise InvalidOption(
+                f"option 'unroutable_queue' is {self.unroutable_queue!r}; nothing was started; give a name that a queue can have."
+            )
         if self.max_priority > 255:
             raise InvalidOption(
                 f"option 'max_priority' is {self.max_priority}; nothing was started; give a number from 0 to 255."

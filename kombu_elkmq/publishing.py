@@ -7,6 +7,7 @@ by what was in the message.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import secrets
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from elkmq._core.entry import Outgoing as Event
 from elkmq.errors import EventQueueError, ServerConnectionError, ServerError
+from elkmq.keys import is_reserved
 from kombu_elkmq import codec
 from kombu_elkmq.declarations import MOST
-from kombu_elkmq.errors import no_route, precondition_failed
+from kombu_elkmq.errors import no_route, precondition_failed, reserved
 from kombu_elkmq.eta import delay_ms
 from kombu_elkmq.handover import Handover
 
@@ -34,6 +36,13 @@ ATTEMPTS = 20
 
 _uncertain: dict[bytes, tuple[str, float]] = {}
 """What failed with an unknown outcome -> its unique id and when that is forgotten at the server. Of this process."""
+
+
+@functools.lru_cache(maxsize=1000)
+def _refuse_reserved(queue: str) -> None:
+    """Raise 403 where a routing key of the default exchange names what no queue may be called."""
+    if is_reserved(queue):
+        raise reserved(queue, (60, 40))
 
 
 class Publisher:
@@ -52,7 +61,7 @@ class Publisher:
         """
         session = self._session
         session.look_for_unused()
-        if len(messages) == 1 and not _uncertain and not messages[0][1] and not messages[0][3]:
+        if len(messages) == 1 and not _uncertain and not messages[0][1] and not messages[0][3] and messages[0][2]:
             return [self._straight(messages[0][0], messages[0][2])]
         ids = [self._unique_id(message, exchange, key) for message, exchange, key, _ in messages]
         for _ in range(ATTEMPTS):
@@ -121,6 +130,7 @@ class Publisher:
 
     def _straight(self, message: codec.Outgoing, queue: str) -> bool:
         """One message to the queue its routing key names, as most are; whether it went there."""
+        _refuse_reserved(queue)
         unique = self._unique_id(message, "", queue)
         session = self._session
         try:
@@ -156,12 +166,12 @@ class Publisher:
             if exchange:
                 queues, seen = session.routes.route(exchange, key, message.headers)
                 versions.update(seen)
-                if not queues and not mandatory and session.options.unroutable_queue:
-                    queues = (session.options.unroutable_queue,)
-            elif mandatory and not self._is_there(key, position):
-                queues = ()
             else:
-                queues = (key,)
+                _refuse_reserved(key)
+                # No queue is called '', as in RabbitMQ.
+                queues = (key,) if key and (not mandatory or self._is_there(key, position)) else ()
+            if not queues and not mandatory and session.options.unroutable_queue:
+                queues = (session.options.unroutable_queue,)
             routed.append(bool(queues))
             previous: tuple[str, Event] | None = None
             for queue in queues:

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from amqp import exceptions as amqp
 from amqp.protocol import queue_declare_ok_t
 from kombu.transport import base
 
@@ -15,9 +14,9 @@ from elkmq._core import clock
 from elkmq._core.call import Call
 from elkmq._core.routing import Declared
 from elkmq._core.verbs import Verbs
-from elkmq.keys import looks_like_a_key
+from elkmq.keys import is_reserved
 from kombu_elkmq import declarations
-from kombu_elkmq.errors import locked, not_found, precondition_failed
+from kombu_elkmq.errors import locked, not_found, precondition_failed, reserved
 
 if TYPE_CHECKING:
     from kombu_elkmq.session import Session
@@ -87,13 +86,8 @@ class Topology(base.StdChannel):
         if passive:
             return self._declared(queue, self._look(queue, declarations.DECLARE))
         queue = queue or f"amq.gen-{uuid.uuid4()}"
-        if looks_like_a_key(queue) or "{" in queue or "}" in queue:
-            raise amqp.AccessRefused(
-                f"ACCESS_REFUSED - queue name {queue!r} is reserved; nothing was changed; choose another",
-                declarations.DECLARE,
-                "",
-                403,
-            )
+        if is_reserved(queue):
+            raise reserved(queue, declarations.DECLARE)
         read = declarations.read(queue, arguments or {}, session.options, short_lived=bool(auto_delete or exclusive))
         settings = dict(read.settings)
         # A queue of Celery's remote control is shared, as on redis://: Celery warns of two workers of one name by itself, and

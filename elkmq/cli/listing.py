@@ -13,7 +13,9 @@ from elkmq._core.call import command
 from elkmq._endpoint import Endpoint
 from elkmq._sync.link import Pool
 from elkmq.cli.common import Setup
+from elkmq.errors import QueueNameError
 from elkmq.keys import QueueKeys
+from elkmq.options import check_name
 
 
 def queue_names(setup: Setup) -> list[str]:
@@ -36,7 +38,16 @@ def queue_names(setup: Setup) -> list[str]:
             )
             names |= {_name(key, setup.prefix) for key in keys}
             if cursor == b"0":
-                return sorted(names)
+                return sorted(name for name in names if _can_be_asked(name))
+
+
+def _can_be_asked(name: str) -> bool:
+    try:
+        check_name(name)
+    except QueueNameError as error:
+        click.echo(f"left out: {name!r}: {str(error).partition(';')[0]}", err=True)
+        return False
+    return True
 
 
 def _page(reply: Sequence[Any]) -> tuple[bytes, list[bytes]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from amqp.exceptions import NotFound, PreconditionFailed, ResourceLocked
+from amqp.exceptions import AccessRefused, ChannelError, NotFound, PreconditionFailed, ResourceLocked
 from kombu import Connection, Queue
 
 from tests.kombu.conftest import Inbox
@@ -168,3 +168,33 @@ def test_priorities_up_to_what_the_queue_was_declared_with(connection: Connectio
     assert Inbox(connection, queue, prefetch=1).wait(4) == [255, 150, 100, 9]
     with pytest.raises(PreconditionFailed, match="0 to 255"):
         declared(connection, queue_of(f"{name}-2", max_priority=256))
+
+
+@pytest.mark.parametrize("reserved", ["a{b}", "a}", "{name}(settings)", "{name}(enqueued:x)"])
+def test_a_reserved_name_makes_no_queue_whichever_way_it_comes(
+    connection: Connection, name: str, reserved: str
+) -> None:
+    reserved = reserved.replace("{name}", name)
+    with pytest.raises(AccessRefused, match="reserved; nothing was changed"):
+        declared(connection, queue_of(reserved))
+    for options in ({}, {"mandatory": True}):
+        with pytest.raises(AccessRefused, match="reserved; nothing was changed"):
+            connection.Producer().publish("nowhere", routing_key=reserved, **options)
+    letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": reserved}
+    with pytest.raises(PreconditionFailed, match="a name that a queue can have"):
+        declared(connection, queue_of(name, queue_arguments=letters))
+    connection.Producer().publish("works", routing_key=name)
+    assert Inbox(connection, queue_of(name)).wait(1) == ["works"]
+
+
+def test_no_queue_is_called_nothing(
+    make_connection: Callable[..., Connection], make_server: Callable[..., Server], name: str
+) -> None:
+    server = make_server()
+    connection, other = (make_connection(server.url, **options) for options in ({}, {"unroutable_queue": name}))
+    connection.Producer().publish("nowhere")
+    with pytest.raises(ChannelError, match="NO_ROUTE"):
+        connection.Producer().publish("returned", mandatory=True)
+    assert not server.client().exists("(event_stream)")
+    other.Producer().publish("kept")
+    assert Inbox(connection, queue_of(name)).wait(1) == ["kept"]

@@ -54,6 +54,8 @@ def test_the_query_is_text_and_options_win_over_it() -> None:
         ({"max_priority": 256}, "0 to 255"),
         ({"eta_in_broker": "maybe"}, "true or false"),
         ({"global_keyprefix": 7}, "text"),
+        ({"unroutable_queue": "a{b}"}, "'unroutable_queue' is 'a{b}'.*a name that a queue can have"),
+        ({"deadletter_queue": ""}, "'unroutable_queue' is ''"),
         ({"queue_order_strategy": "random"}, "round_robin"),
         ({"sentinel_kwargs": 1}, "mapping"),
         ({"sentinel_kwargs": {"ssl": True}}, "'ssl'"),

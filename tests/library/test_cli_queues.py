@@ -89,3 +89,14 @@ def test_stats_again_and_again_until_ctrl_c(make_program, fast_url, queue):
     program.wait_for('"ready": 1')
     program.signal(signal.SIGINT)
     program.wait(status=0)
+
+
+def test_stats_of_all_leave_out_what_is_no_name_of_ours(make_server, name):
+    server = make_server()
+    with EventQueue(name, server.url) as queue:
+        queue.enqueue(ServiceEvent(5, "a"))
+    with server.client() as client:
+        client.xadd("a{b}(event_stream)", {"event": "{}"})
+    found = elkmq("stats", url=server.url)
+    assert name in found.out
+    assert "left out: 'a{b}': the queue's name has braces" in found.err
