@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from elkmq._core.call import Call
 from elkmq._core.routing import Declared
 from elkmq._core.verbs import Verbs
 from elkmq.keys import is_reserved
+from elkmq.stats import read_stats
 from kombu_elkmq import declarations
 from kombu_elkmq.errors import locked, not_found, precondition_failed, reserved
 
@@ -124,7 +127,18 @@ class Topology(base.StdChannel):
     def _declared(self, queue: str, found: Declared) -> Any:
         reader = self.session.readers.get(queue)
         silent = reader is not None and not reader.subscriptions  # registered, and no consumer in AMQP's sense
-        return queue_declare_ok_t(queue, found.ready, max(0, found.consumers - silent))
+        consumers = max(0, found.consumers - silent)
+        if consumers and queue.endswith(".pidbox"):
+            consumers = min(consumers, self._living(queue))
+        return queue_declare_ok_t(queue, found.ready, consumers)
+
+    def _living(self, queue: str) -> int:
+        """Consumers of a queue, but those of this machine whose process is gone: a worker that was killed and is started again would
+        warn for a lease that there are two of its name.
+        """
+        here = socket.gethostname()
+        consumers = read_stats(self.session.run(self.session.verbs(queue).stats())).consumers
+        return sum(not (each.host == here and _gone(each.pid)) for each in consumers)
 
     def _same(self, queue: str, text: str, found: Declared) -> None:
         """Raise 406, or warn, where a queue is there with other arguments."""
@@ -230,3 +244,18 @@ class Topology(base.StdChannel):
     def prepare_queue_arguments(self, arguments: Any, **given: Any) -> Any:
         """Kombu's names of queue arguments as RabbitMQ's."""
         return base.to_rabbitmq_queue_arguments(arguments or {}, **given)
+
+
+def _gone(pid: int | None) -> bool:
+    """Whether a process that consumed does not any more; one of our own number is a container's predecessor."""
+    if pid == os.getpid():
+        return True
+    if os.name != "posix" or not pid or pid < 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False

@@ -298,3 +298,14 @@ def test_a_worker_goes_on_while_the_server_is_full(make_site: Callable[..., Site
         site.wait_for(f"done m{n}")
     assert site.started() == Counter({"held": 1, **{f"m{n}": 1 for n in range(30)}})
     client.config_set("maxmemory", "0")
+
+
+def test_a_worker_that_comes_back_after_a_kill_does_not_take_its_predecessor_for_another(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site()
+    site.worker("-n", "one@here", pool="solo").kill()
+    again = site.worker("-n", "one@here", pool="solo")
+    assert [line for line in again.lines if "already using this process mailbox" in line] == []
+    other = site.worker("-n", "one@here", pool="solo")  # which is true of this one
+    other.wait_for("A node named one@here is already using this process mailbox")

@@ -55,7 +55,7 @@ def test_the_query_is_text_and_options_win_over_it() -> None:
         ({"eta_in_broker": "maybe"}, "true or false"),
         ({"global_keyprefix": 7}, "text"),
         ({"unroutable_queue": "a{b}"}, "'unroutable_queue' is 'a{b}'.*a name that a queue can have"),
-        ({"deadletter_queue": ""}, "'unroutable_queue' is ''"),
+        ({"unroutable_queue": ""}, "'unroutable_queue' is ''"),
         ({"queue_order_strategy": "random"}, "round_robin"),
         ({"sentinel_kwargs": 1}, "mapping"),
         ({"sentinel_kwargs": {"ssl": True}}, "'ssl'"),
