@@ -144,11 +144,6 @@ class Channel(Topology):
             return
         reader.subscriptions = [s for s in reader.subscriptions if s.channel is not self or s.tag != consumer_tag]
         if not reader.subscriptions:
-            if reader.alone and not reader.lost:
-                reader.alone = False
-                self.session.wires_of(reader.queue).consuming().run(
-                    reader.verbs.consume_alone(self.session.name, on=False)
-                )
             self.session.last_consumer_went(reader)
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, a_global: bool = False, **_: Any) -> None:

@@ -27,6 +27,7 @@ from elkmq.errors import EventQueueError, LeaseLost, QueueClosed, ServerConnecti
 from kombu_elkmq import handover
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.delivery import Deliveries
+from kombu_elkmq.greens import in_hub
 from kombu_elkmq.links import wait_readable
 from kombu_elkmq.options import TransportOptions
 from kombu_elkmq.publishing import Publisher
@@ -71,6 +72,8 @@ class Session(Steps, Upkeep):
         self._error: EventQueueError | None = None
         self._told = False
         self.any_lost = False
+        self._went: list[Reader] = []
+        """Whose last consumer went, with the rest to be done where that can wait for the server."""
         self.relay = Relay(self)
         self.routes = Routes(self)
         self.publisher = Publisher(self)
@@ -239,6 +242,7 @@ class Session(Steps, Upkeep):
         deliveries = self.deliveries
         while True:
             self.check()
+            self._let_them_go()
             if not deliveries.dying and deliveries.deliver_one():
                 return
             self.pump.run()
@@ -258,6 +262,13 @@ class Session(Steps, Upkeep):
                 )
             wait_readable(fds, left)
             self.awake()
+
+    def _let_them_go(self) -> None:
+        """Go on with what the end of consumers had to leave."""
+        while self._went:
+            reader = self._went.pop()
+            if not reader.subscriptions and self.readers.get(reader.queue) is reader:
+                self.last_consumer_went(reader)
 
     def wake_other(self) -> None:
         """End the waiting of the thread that hands out, if this is another one: it made room, or there is an answer to read."""
@@ -320,6 +331,12 @@ class Session(Steps, Upkeep):
 
     def last_consumer_went(self, reader: Reader) -> None:
         """Nobody consumes a queue any more on this session."""
+        if in_hub():  # Celery's handler of SIGQUIT: who waits for messages does it, within a second, or `close` does
+            self._went.append(reader)
+            return
+        if reader.alone and not reader.lost:
+            reader.alone = False
+            self.wires_of(reader.queue).consuming().run(reader.verbs.consume_alone(self.name, on=False))
         self.pump.let_go(reader)
         self.deliveries.hand_back_buffered(reader)
         if reader.auto_delete and not reader.lost and self._error is None:

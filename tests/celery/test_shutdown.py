@@ -116,3 +116,20 @@ def test_tasks_that_are_not_due_survive(make_site: Callable[..., Site]) -> None:
     one.wait(30, status=None)
     site.worker("-n", "two@here", "--without-mingle", pool="solo")
     assert result.get(timeout=20) == 2
+
+
+@soft
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+@pytest.mark.parametrize("patience", [0, 1])
+def test_green_workers_with_nothing_to_do(make_site: Callable[..., Site], pool: str, patience: int) -> None:
+    """Cold and soft: Celery's handler runs in the loop of these pools, where nothing can wait for the server."""
+    if pool == "eventlet" and CELERY < (5, 7):
+        pytest.skip("Celery's own handler writes through eventlet, which may refuse")
+    site = make_site(broker_transport_options={"lease": 120}, worker_soft_shutdown_timeout=patience)
+    one = site.worker("-n", "one@here", "--without-mingle", "--without-gossip", pool=pool)
+    server = site.server.client()
+    eventually(lambda: server.info("clients")["blocked_clients"] > 0, why="it to wait for tasks")
+    one.signal(signal.SIGQUIT)
+    one.wait(30)
+    assert [line for line in one.lines if "Unrecoverable" in line or "Traceback" in line] == []
+    assert site.server.client().zcard("celery(consumers)") == 0
