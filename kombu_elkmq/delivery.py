@@ -231,7 +231,8 @@ class Deliveries:
     def _send(self, reader: Reader, part: list[Delivered]) -> None:
         def done(outcome: Any) -> None:
             if isinstance(outcome, Exception):
-                log.error(
+                log.log(
+                    logging.DEBUG if reader.brief else logging.ERROR,  # what is over in seconds is nobody else's then
                     "%d messages of %s were completed, and the server could not be told: %s",
                     len(part),
                     reader.queue,
