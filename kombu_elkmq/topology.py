@@ -122,15 +122,14 @@ class Topology(base.StdChannel):
             session.relaying.add(queue)
         if read.max_priority is not None:
             session.max_priorities[queue] = read.max_priority
+        if queue.endswith(".pidbox") and found.consumers:
+            found = found._replace(consumers=min(found.consumers, self._living(queue)))
         return self._declared(queue, found)
 
     def _declared(self, queue: str, found: Declared) -> Any:
         reader = self.session.readers.get(queue)
         silent = reader is not None and not reader.subscriptions  # registered, and no consumer in AMQP's sense
-        consumers = max(0, found.consumers - silent)
-        if consumers and queue.endswith(".pidbox"):
-            consumers = min(consumers, self._living(queue))
-        return queue_declare_ok_t(queue, found.ready, consumers)
+        return queue_declare_ok_t(queue, found.ready, max(0, found.consumers - silent))
 
     def _living(self, queue: str) -> int:
         """Consumers of a queue, but those of this machine whose process is gone: a worker that was killed and is started again would
