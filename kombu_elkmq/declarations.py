@@ -92,9 +92,7 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
         settings["dead_letter_expired"] = "1"
         key = given.get("x-dead-letter-routing-key")
         if key is not None:
-            settings["dead_letter_routing_key"] = str(key)
-            if settings["dead_letter_exchange"] == DEFAULT_EXCHANGE and is_reserved(str(key)):
-                raise _wrong(queue, "x-dead-letter-routing-key", key, "a name that a queue can have")
+            settings["dead_letter_routing_key"] = _dead_letter_key(queue, exchange, key)
     elif given.get("x-dead-letter-routing-key") is not None:
         raise precondition_failed(
             f"argument x-dead-letter-routing-key of queue {queue!r} is of no use without x-dead-letter-exchange; the queue was "
@@ -110,6 +108,14 @@ def read(queue: str, arguments: Mapping[str, Any], options: TransportOptions, *,
     compared = {name: value for name, value in given.items() if name in _KNOWN}
     text = json.dumps(compared, sort_keys=True, default=str, separators=(",", ":"))
     return QueueArguments(text, settings, look, max_priority, int(settings["ttl"]) if "ttl" in settings else None)
+
+
+def _dead_letter_key(queue: str, exchange: str, key: object) -> str:
+    if key == "":  # a setting cannot say so, and the message's own key would be another thing
+        raise _wrong(queue, "x-dead-letter-routing-key", key, "a key, or leave it out")
+    if not exchange and is_reserved(str(key)):
+        raise _wrong(queue, "x-dead-letter-routing-key", key, "a name that a queue can have")
+    return str(key)
 
 
 DEFAULT_EXCHANGE = "amq.default"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from kombu_elkmq.delivery import Deliveries
 from kombu_elkmq.greens import in_hub
 from kombu_elkmq.links import wait_readable
 from kombu_elkmq.options import TransportOptions
+from kombu_elkmq.processes import about_this
 from kombu_elkmq.publishing import Publisher
 from kombu_elkmq.pump import Pump
 from kombu_elkmq.reader import Reader
@@ -322,8 +322,7 @@ class Session(Steps, Upkeep):
         verbs = self.verbs(queue)
         reader = Reader(self, queue, verbs, self.options.lease)
         sent = clock.now()
-        info = {"host": socket.gethostname(), "pid": os.getpid(), "kind": "kombu"}
-        reader.opened(link.run(verbs.open(self.name, round(self.options.lease * 1000), info)), sent)
+        reader.opened(link.run(verbs.open(self.name, round(self.options.lease * 1000), about_this())), sent)
         self.readers[queue] = reader
         self._heart(reader).add(reader)
         handover.register(reader)

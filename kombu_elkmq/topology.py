@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,12 +11,11 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.transport import base
 
 from elkmq._core import clock
-from elkmq._core.call import Call
+from elkmq._core.call import Call, command
 from elkmq._core.routing import Declared
 from elkmq._core.verbs import Verbs
 from elkmq.keys import is_reserved
-from elkmq.stats import read_stats
-from kombu_elkmq import declarations
+from kombu_elkmq import declarations, processes
 from kombu_elkmq.errors import locked, not_found, precondition_failed, reserved
 
 if TYPE_CHECKING:
@@ -132,12 +129,12 @@ class Topology(base.StdChannel):
         return queue_declare_ok_t(queue, found.ready, max(0, found.consumers - silent))
 
     def _living(self, queue: str) -> int:
-        """Consumers of a queue, but those of this machine whose process is gone: a worker that was killed and is started again would
-        warn for a lease that there are two of its name.
+        """Consumers of a queue, but those that are known to be gone: a worker that was killed and is started again would warn for a
+        lease that there are two of its name.
         """
-        here = socket.gethostname()
-        consumers = read_stats(self.session.run(self.session.verbs(queue).stats())).consumers
-        return sum(not (each.host == here and _gone(each.pid)) for each in consumers)
+        keys = self.session.routing.queue(queue)
+        found = self.session.run(command("HGETALL", keys.of("consumer_info"), parse=list, doing="ask who consumes"))
+        return sum(not processes.is_gone(info) for info in found[1::2])
 
     def _same(self, queue: str, text: str, found: Declared) -> None:
         """Raise 406, or warn, where a queue is there with other arguments."""
@@ -243,18 +240,3 @@ class Topology(base.StdChannel):
     def prepare_queue_arguments(self, arguments: Any, **given: Any) -> Any:
         """Kombu's names of queue arguments as RabbitMQ's."""
         return base.to_rabbitmq_queue_arguments(arguments or {}, **given)
-
-
-def _gone(pid: int | None) -> bool:
-    """Whether a process that consumed does not any more; one of our own number is a container's predecessor."""
-    if pid == os.getpid():
-        return True
-    if os.name != "posix" or not pid or pid < 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False

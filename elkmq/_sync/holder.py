@@ -281,7 +281,7 @@ class Holder:
                 more = channel.run(self.verbs.leave(name))
         except EventQueueError as error:
             log.warning(
-                "could not hand back deliveries of %s; they come back when the lease is over: %s",
+                "could not sign off from %s; what is still held there comes back when the lease is over: %s",
                 self._session.describe(),
                 error,
             )

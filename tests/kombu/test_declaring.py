@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 from amqp.exceptions import AccessRefused, ChannelError, NotFound, PreconditionFailed, ResourceLocked
 from kombu import Connection, Queue
 
+from kombu_elkmq.processes import about_this, is_gone
 from tests.kombu.conftest import Inbox
 from tests.kombu.test_transport import declared, queue_of
 from tests.servers import Server
@@ -198,3 +203,22 @@ def test_no_queue_is_called_nothing(
     assert not server.client().exists("(event_stream)")
     other.Producer().publish("kept")
     assert Inbox(connection, queue_of(name)).wait(1) == ["kept"]
+
+
+def test_a_dead_letter_key_says_something(connection: Connection, name: str) -> None:
+    letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": ""}
+    with pytest.raises(PreconditionFailed, match="a key, or leave it out"):
+        declared(connection, queue_of(name, queue_arguments=letters))
+
+
+def test_whose_process_is_gone_is_told_only_of_those_that_can_be_compared() -> None:
+    ours = about_this()
+    assert is_gone(json.dumps(ours).encode())  # an earlier connection of this process
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert is_gone(json.dumps({**ours, "pid": ended.pid}).encode())
+    assert not is_gone(json.dumps({**ours, "pid": os.getppid()}).encode())
+    for change in ({"pids": "of another container"}, {"pids": None}, {"pid": None}, {"pid": 0}, {"pid": "1"}):
+        assert not is_gone(json.dumps({**ours, **change}).encode())
+    for text in (b"", b"[]", b"no JSON", b"{}"):
+        assert not is_gone(text)
