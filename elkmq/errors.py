@@ -226,6 +226,7 @@ _KINDS: dict[str, tuple[type[EventQueueError], str, str, str]] = {
     "CLUSTERDOWN": (ServerConnectionError, "the cluster is down: {text}", _UNCHANGED, _LATER),
     "MASTERDOWN": (ServerConnectionError, "{server} has lost its primary", _UNCHANGED, _LATER),
     "TRYAGAIN": (ServerConnectionError, "the cluster is moving the queue's slot", _UNCHANGED, _LATER),
+    "ASK": (ServerConnectionError, "the cluster is moving the queue's slot", _UNCHANGED, _LATER),
     "MOVED": (
         ServerConnectionError, "the queue's slot is with another node of the cluster", _UNCHANGED,
         "try again in a moment, by a url of a cluster (redis+cluster://, elkmq+cluster://)"),
