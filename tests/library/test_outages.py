@@ -277,7 +277,7 @@ async def test_closing_while_the_server_is_away_does_not_take_for_ever(library, 
         await queue.receive()
         await asyncio.to_thread(server.stop)
         await soon(queue.close(), 15)
-    assert "come back when the lease is over" in caplog.text
+    assert "back when the lease is over" in caplog.text
 
 
 @pytest.mark.parametrize("fault", ["stop", "pause"])
