@@ -26,7 +26,7 @@ from elkmq.errors import EventQueueError, LeaseLost, QueueClosed, ServerConnecti
 from kombu_elkmq import handover
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.delivery import Deliveries
-from kombu_elkmq.greens import in_hub
+from kombu_elkmq.greens import cannot_wait
 from kombu_elkmq.links import wait_readable
 from kombu_elkmq.options import TransportOptions
 from kombu_elkmq.processes import about_this
@@ -330,7 +330,9 @@ class Session(Steps, Upkeep):
 
     def last_consumer_went(self, reader: Reader) -> None:
         """Nobody consumes a queue any more on this session."""
-        if in_hub():  # Celery's handler of SIGQUIT: who waits for messages does it, within a second, or `close` does
+        if cannot_wait(
+            self._draining
+        ):  # Celery's handler of SIGQUIT: who waits for messages does it, within a second, or `close` does
             self._went.append(reader)
             return
         if reader.alone and not reader.lost:
