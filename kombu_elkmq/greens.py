@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 __all__ = ["cannot_wait"]
@@ -14,14 +15,17 @@ def cannot_wait(waiting: int | None) -> bool:
 
     :param waiting: who waits, as `threading.get_ident` numbers it; None: nobody
     """
-    gevent: Any = sys.modules.get("gevent")
+    hub = _hub()
+    me = threading.get_ident()  # of a green thread, the `id` of its greenlet
+    return hub is not None and (me == id(hub) or waiting not in (None, me))
+
+
+def _hub() -> Any:
+    """The greenlet of the loop; None where sockets are the system's own."""
     patched: Any = sys.modules.get("gevent.monkey")
-    if gevent is not None and patched is not None and patched.is_module_patched("socket"):
-        current, hub = gevent.getcurrent(), gevent.get_hub()
-        return current is hub or waiting not in (None, id(current))
-    hubs: Any = sys.modules.get("eventlet.hubs")
+    if patched is not None and patched.is_module_patched("socket"):
+        return sys.modules["gevent"].get_hub()
     patched = sys.modules.get("eventlet.patcher")
-    if hubs is not None and patched is not None and patched.is_monkey_patched("socket"):
-        current, hub = hubs.greenlet.getcurrent(), hubs.get_hub().greenlet
-        return current is hub or waiting not in (None, id(current))
-    return False
+    if patched is not None and patched.is_monkey_patched("socket"):
+        return sys.modules["eventlet.hubs"].get_hub().greenlet
+    return None
