@@ -1,20 +1,27 @@
 """``elkmq://`` as a result backend: Celery's own for Redis, which stores a result in one round trip instead of two.
 
 Celery looks at what is stored of a task before it stores something, so that a success is never replaced, and nearly always
-finds nothing. Here one script looks, stores and publishes. All else is Celery's: keys, expiry, groups, chords, waiting; so each
-of the two backends reads what the other one stored.
+finds nothing. Here one script looks, stores and publishes. And who awaits a task that he called himself listened before the
+task was sent: he waits a moment for what he will be told before he looks whether he missed it. All else is Celery's: keys,
+expiry, groups, chords; so each of the two backends reads what the other one stored.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from celery import states
-from celery.backends.redis import RedisBackend
+from celery._state import task_join_will_block
+from celery.backends.asynchronous import Drainer
+from celery.backends.redis import RedisBackend, ResultConsumer
 from celery.exceptions import ImproperlyConfigured
+from celery.result import AsyncResult
 
 from kombu_elkmq.options import TransportOptions
 
@@ -39,9 +46,54 @@ _SCHEMES = {"elkmq": "redis", "elkmqs": "rediss", "redis": "redis", "rediss": "r
 _OF_BROKERS = {each.name for each in fields(TransportOptions)} | {"visibility_timeout"}
 
 
+FIRST = 0.05
+"""Seconds for which somebody who listened before he called waits before he looks whether the result is stored."""
+
+MOST_CALLED = 10_000
+"""Calls of which it is known that they were listened for; who awaits an older one looks first, as ever."""
+
+
 class _Storing(threading.local):
     task_id: Any = None
     """The task whose result this thread stores."""
+
+
+class _Consumer(ResultConsumer):  # type: ignore[misc]
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.called: OrderedDict[str, None] = OrderedDict()
+        """Tasks that were subscribed to before they were sent, and not awaited yet."""
+
+    def listened(self, task_id: str) -> None:
+        """A task is about to be sent."""
+        self.called[task_id] = None
+        if len(self.called) > MOST_CALLED:
+            self.called.popitem(last=False)
+
+    def on_after_fork(self) -> None:
+        self.called.clear()  # the child's subscriptions begin after the fork
+        super().on_after_fork()
+
+    def _wait_for_pending(
+        self, result: Any, timeout: float | None = None, on_interval: Any = None, on_message: Any = None, **given: Any
+    ) -> Iterable[None]:
+        # What else is told while somebody listens for it is Celery's to pass on, and so is waiting among green threads.
+        usual = isinstance(result, AsyncResult) and on_message is None and type(self.drainer) is Drainer
+        if usual and self.called.pop(result.id, self) is None and self._is_told(result, timeout):
+            return ()
+        waiting: Iterable[None] = super()._wait_for_pending(
+            result, timeout=timeout, on_interval=on_interval, on_message=on_message, **given
+        )
+        return waiting
+
+    def _is_told(self, result: Any, timeout: float | None) -> bool:
+        """Whether a result comes within `FIRST` seconds, or those that its caller waits."""
+        seconds = FIRST if timeout is None else min(FIRST, timeout)
+        if seconds > 0 and not result.on_ready.ready:
+            with suppress(TimeoutError):
+                for _ in self.drainer.drain_events_until(result.on_ready, timeout=seconds, interval=seconds):
+                    pass
+        return bool(result.on_ready.ready)
 
 
 class ResultBackend(RedisBackend):  # type: ignore[misc]
@@ -50,6 +102,8 @@ class ResultBackend(RedisBackend):  # type: ignore[misc]
 
     :raises ImproperlyConfigured: the url is one of Sentinels or of a Cluster, or has an option of brokers
     """
+
+    ResultConsumer = _Consumer
 
     def __init__(self, host: Any = None, *args: Any, url: Any = None, **options: Any) -> None:
         self._storing = _Storing()
@@ -66,6 +120,12 @@ class ResultBackend(RedisBackend):  # type: ignore[misc]
         """The url, as it may be shown."""
         shown = str(super().as_uri(include_password))
         return self._scheme + shown[shown.index("://") :] if self._scheme else shown
+
+    def on_task_call(self, producer: Any, task_id: Any) -> None:
+        """A task is about to be sent: subscribe to its result, as Celery does."""
+        super().on_task_call(producer, task_id)
+        if not task_join_will_block():
+            self.result_consumer.listened(task_id)
 
     def _store_result(self, task_id: Any, *args: Any, **given: Any) -> Any:
         self._storing.task_id = task_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 from celery import Celery, states
 from celery.exceptions import ImproperlyConfigured
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult
 
 from tests.servers import Server
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -59,6 +63,93 @@ def test_a_success_is_never_replaced_and_anything_else_is(backend: Any) -> None:
     backend.celery_s.store_result("u", 1, states.SUCCESS)
     backend.store_result("u", 2, states.SUCCESS)
     assert backend.get_result("u") == 1
+
+
+def called(backend: Any, task_id: str) -> AsyncResult:
+    """A task that is about to be sent by this process, as Celery tells its backend."""
+    backend.on_task_call(None, task_id)
+    return AsyncResult(task_id, backend=backend, app=backend.app)
+
+
+def test_who_listened_before_he_called_is_told_and_does_not_look(backend: Any) -> None:
+    backend.store_result("warm", 1, states.SUCCESS)
+    assert called(backend, "warm").get(timeout=5) == 1
+    good, bad = called(backend, "good"), called(backend, "bad")
+    backend.celery_s.store_result("good", 42, states.SUCCESS)
+    backend.celery_s.store_result("bad", ValueError("no"), states.FAILURE)
+    backend.client.config_resetstat()
+    assert good.get(timeout=5) == 42
+    with pytest.raises(ValueError, match="no"):
+        bad.get(timeout=5)
+    assert commands(backend).keys() == {"unsubscribe"}
+    assert not backend.result_consumer.called
+    assert good.get(timeout=5) == 42
+
+
+@pytest.mark.parametrize("missed", ["unsubscribed", "hung up"])
+def test_what_was_not_told_is_looked_for(backend: Any, missed: str) -> None:
+    result, consumer = called(backend, "t"), backend.result_consumer
+    if missed == "hung up":
+        assert backend.client.client_kill_filter(_type="pubsub") == 1
+    else:
+        consumer._pubsub.unsubscribe(backend.get_key_for_task("t"))
+    backend.celery_s.store_result("t", 42, states.SUCCESS)
+    assert result.get(timeout=5) == 42
+
+
+def test_a_result_of_somebody_else_s_task_is_looked_for_at_once(backend: Any) -> None:
+    backend.celery_s.store_result("t", 42, states.SUCCESS)
+    backend.client.config_resetstat()
+    assert AsyncResult("t", backend=backend, app=backend.app).get(timeout=5) == 42
+    found = commands(backend)
+    assert found["get"] == 1 or found["mget"] == 1
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.2])
+def test_nothing_came_in_time(backend: Any, seconds: float) -> None:
+    result = called(backend, "t")
+    with pytest.raises(CeleryTimeoutError):
+        result.get(timeout=seconds)
+    backend.celery_s.store_result("t", 42, states.SUCCESS)
+    assert result.get(timeout=5) == 42
+
+
+def test_a_result_that_is_stored_is_had_without_waiting(backend: Any) -> None:
+    backend.celery_s.store_result("t", 42, states.SUCCESS)
+    assert called(backend, "t").get(timeout=5) == 42
+
+
+def test_whoever_wants_each_message_gets_each(backend: Any) -> None:
+    result, told = called(backend, "t"), list[Any]()
+    backend.celery_s.store_result("t", {"done": 1}, "PROGRESS")
+    backend.client.config_resetstat()
+
+    def finish() -> None:
+        eventually(lambda: commands(backend.celery_s).get("get"), 5, "the caller to look what is stored")
+        backend.celery_s.store_result("t", 42, states.SUCCESS)
+
+    task = threading.Thread(target=finish)
+    task.start()
+    assert result.get(timeout=5, on_message=told.append) == 42
+    task.join()
+    assert [each["status"] for each in told] == ["PROGRESS", states.SUCCESS]
+
+
+def test_calls_that_nobody_asks_after_are_forgotten(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kombu_elkmq.results.MOST_CALLED", 3)
+    results = [called(backend, f"t{n}") for n in range(5)]
+    assert list(backend.result_consumer.called) == ["t2", "t3", "t4"]
+    for n, result in enumerate(results):
+        backend.celery_s.store_result(f"t{n}", n, states.SUCCESS)
+        assert result.get(timeout=5) == n
+
+
+def test_a_forked_child_looks(backend: Any) -> None:
+    result = called(backend, "t")
+    backend.result_consumer._after_fork()
+    assert not backend.result_consumer.called
+    backend.celery_s.store_result("t", 42, states.SUCCESS)
+    assert result.get(timeout=5) == 42
 
 
 def test_a_lost_script_is_loaded_again(backend: Any) -> None:
