@@ -28,8 +28,9 @@ from elkmq.errors import EventQueueError
 from elkmq.keys import SharedKeys
 from kombu_elkmq.relay import Relay
 from kombu_elkmq.rooms import Pumps, Room
-from kombu_elkmq.session import WINDOW, Session
+from kombu_elkmq.session import Session
 from kombu_elkmq.shards import Shards
+from kombu_elkmq.steps import WINDOW
 from kombu_elkmq.wires import GOODBYE
 
 if TYPE_CHECKING:

@@ -23,13 +23,13 @@ from kombu_elkmq.declarations import MOST
 from kombu_elkmq.errors import no_route, precondition_failed, reserved
 from kombu_elkmq.eta import delay_ms
 from kombu_elkmq.handover import Handover
+from kombu_elkmq.steps import WINDOW
 
 if TYPE_CHECKING:
     from kombu_elkmq.channel import Channel
     from kombu_elkmq.reader import Reader
     from kombu_elkmq.session import Session
 
-WINDOW = 120.0
 REMEMBERED = 10_000
 ATTEMPTS = 20
 """Times a route is looked up anew for one message, where it keeps changing."""
@@ -216,7 +216,7 @@ class Publisher:
         """Milliseconds for which the server remembers that it has them. Of what lives for seconds, as Celery's events do, marks
         that last for minutes would be most of what the server holds.
         """
-        longest, least = round(WINDOW * 1000), round(2 * self._session.options.publish_timeout * 1000)
+        longest, least = WINDOW, round(2 * self._session.options.publish_timeout * 1000)
         ttls = [
             None if "task" in message.headers else _milliseconds(message.properties.get("expiration"))
             for message, *_ in messages
@@ -248,7 +248,7 @@ class Publisher:
             del _uncertain[old]
         for (message, exchange, key, _), unique in zip(messages, ids, strict=True):
             if len(_uncertain) < REMEMBERED:
-                _uncertain[_fingerprint(message, exchange, key)] = (unique, now + WINDOW)
+                _uncertain[_fingerprint(message, exchange, key)] = (unique, now + WINDOW / 1000)
 
 
 def _forget(unique: str) -> None:

@@ -11,46 +11,41 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from elkmq._core import clock
 from elkmq._core.consumer import consumer_name
 from elkmq._core.fork import forget_in_child
 from elkmq._core.routing import Routing
-from elkmq._core.verbs import Delivered, Verbs
 from elkmq._endpoint import Endpoint
-from elkmq._heart import heart
 from elkmq._sync.session import counts
-from elkmq.errors import EventQueueError, LeaseLost, QueueClosed, ServerConnectionError
+from elkmq.errors import EventQueueError, LeaseLost, QueueClosed
 from kombu_elkmq import handover
 from kombu_elkmq.channel import Channel
 from kombu_elkmq.delivery import Deliveries
-from kombu_elkmq.greens import cannot_wait
 from kombu_elkmq.links import wait_readable
 from kombu_elkmq.options import TransportOptions
 from kombu_elkmq.processes import about_this
 from kombu_elkmq.publishing import Publisher
 from kombu_elkmq.pump import Pump
 from kombu_elkmq.reader import Reader
+from kombu_elkmq.reading import Reading
 from kombu_elkmq.relay import Relay
 from kombu_elkmq.remains import Remains
 from kombu_elkmq.routing import Routes
-from kombu_elkmq.steps import Steps
-from kombu_elkmq.upkeep import Upkeep
-from kombu_elkmq.wires import GOODBYE, Wires
+from kombu_elkmq.steps import WINDOW
+from kombu_elkmq.wires import GOODBYE
 
 if TYPE_CHECKING:
     from kombu_elkmq.loop import Loop
 
 log = logging.getLogger("kombu_elkmq")
-WINDOW = 120_000
 
 _left: set[str] = set()
 """Names of sessions of this process that Kombu dropped: their exclusive queues are whose who comes next."""
 
 
-class Session(Steps, Upkeep):
+class Session(Reading):
     """See the module. Kombu calls it the connection; ``client`` is the `kombu.Connection`."""
 
     def __init__(self, client: Any, endpoint: Endpoint, options: TransportOptions) -> None:
@@ -296,22 +291,6 @@ class Session(Steps, Upkeep):
         """There is a consumer more, or less."""
         self.wake()
 
-    # -- queues and their readers, on one server or (`kombu_elkmq.cluster`) on several
-
-    def wires_of(self, queue: str) -> Wires:  # noqa: ARG002 - on a Cluster each has its own
-        """The connections over which a queue is consumed."""
-        return self
-
-    def channel(self) -> Channel:
-        """A new channel."""
-        found = Channel(self)
-        self.channels.append(found)
-        return found
-
-    def next_channel_id(self) -> int:
-        """A number for a channel."""
-        return next(self._channel_ids)
-
     def reader(self, queue: str) -> Reader:
         """The reader of a queue, registered; made where there is none."""
         self.check()
@@ -328,75 +307,12 @@ class Session(Steps, Upkeep):
         handover.register(reader)
         return reader
 
-    def last_consumer_went(self, reader: Reader) -> None:
-        """Nobody consumes a queue any more on this session."""
-        if cannot_wait(
-            self._draining
-        ):  # Celery's handler of SIGQUIT: who waits for messages does it, within a second, or `close` does
-            self._went.append(reader)
-            return
-        if reader.alone and not reader.lost:
-            reader.alone = False
-            self.wires_of(reader.queue).consuming().run(reader.verbs.consume_alone(self.name, on=False))
-        self.pump.let_go(reader)
-        self.deliveries.hand_back_buffered(reader)
-        if reader.auto_delete and not reader.lost and self._error is None:
-            self.deliveries.flush()
-            self.release(reader)
-            self.delete_queue(reader.queue, if_unused=True, tombstone=True)
-            self.exclusive.discard(reader.queue)
-            self.routes.forget_all()
-        elif not reader.known and reader.queue not in self.exclusive:
-            self.deliveries.flush()
-            self.release(reader)
+    def channel(self) -> Channel:
+        """A new channel."""
+        found = Channel(self)
+        self.channels.append(found)
+        return found
 
-    def claim(self, queue: str, settings: Mapping[str, str]) -> None:
-        """Own a queue that is about to be declared: be registered there, which tells others that its owner is alive."""
-        self.reader(queue).note(settings)
-        self.exclusive.add(queue)
-
-    def disclaim(self, queue: str) -> None:
-        """It could not be had."""
-        if queue in self.exclusive:
-            self.exclusive.discard(queue)
-            reader = self.readers.get(queue)
-            if reader is not None and not reader.subscriptions and not reader.known:
-                self.release(reader)
-
-    def release(self, reader: Reader) -> None:
-        """Hand back what a reader holds and unregister it."""
-        self.pump.let_go(reader)
-        self.deliveries.flush(everything=True)
-        self._heart(reader).remove(reader)
-        reader.registered = False
-        self.readers.pop(reader.queue, None)
-        if not reader.lost:
-            link = self.wires_of(reader.queue).consuming()
-            try:
-                while link.run(reader.verbs.leave(self.name)):
-                    pass
-            except ServerConnectionError:
-                # It was away for a lease: a worker that ends does not wait as long for each of its queues.
-                link.give_up_after(GOODBYE)
-                raise
-
-    def hand_back(self, reader: Reader, delivered: list[Delivered]) -> None:
-        """Give back what no application has seen."""
-        self.deliveries.requeue(reader, delivered, failed=False, seen=False)
-
-    def sooner(self, reader: Reader, seconds: float) -> None:
-        """Have the heart see to a queue when something is due."""
-        if seconds < reader.lease:
-            self._heart(reader).sooner(reader, seconds)
-
-    def alone(self, reader: Reader) -> float:
-        """When a heartbeat was sent that found no other consumer at a reader's queue; -inf where there is one, or may be."""
-        return self._heart(reader).alone(reader)  # type: ignore[no-any-return]
-
-    def _heart(self, reader: Reader) -> Any:
-        return heart(self.endpoint, reader.verbs.keys.lane(0))
-
-    def verbs(self, queue: str) -> Verbs:
-        """The calls of a queue."""
-        limit = self.options.delivery_limit
-        return Verbs(self.routing.queue(queue), counting=self.counting, window=WINDOW, delivery_limit=limit)
+    def next_channel_id(self) -> int:
+        """A number for a channel."""
+        return next(self._channel_ids)

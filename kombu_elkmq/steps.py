@@ -11,6 +11,9 @@ from elkmq._core.routing import Routing
 from elkmq._core.sending import raise_first
 from kombu_elkmq.wires import Wires
 
+WINDOW = 120_000
+"""Milliseconds for which the server knows a message that is published again."""
+
 
 class Steps(Wires):
     """The part of a session that does it."""
