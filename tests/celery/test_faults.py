@@ -276,6 +276,16 @@ def test_a_wrong_password_is_said_once_and_tried_again_as_celery_is_set_to(make_
     site.wait_for("done served")
 
 
+def test_a_wrong_password_ends_a_worker_that_is_to_try_so_often_only(make_site: Callable[..., Site]) -> None:
+    site = make_site(broker_connection_max_retries=1)
+    site.env["BROKER"] = site.broker.replace("://", "://nobody:wrong-one@")
+    worker = site.program("worker", "-l", "INFO", "-P", "solo", ready="Cannot connect to elkmq://")
+    assert worker.wait(30, status=None) != 0
+    assert sum("Cannot connect to elkmq://" in line for line in worker.lines) == 1
+    assert "refused the user or password; nothing was changed; correct them" in worker.lines[-1]
+    assert "wrong-one" not in "\n".join(worker.lines)
+
+
 def test_a_worker_goes_on_while_the_server_is_full(make_site: Callable[..., Site]) -> None:
     """What consumers send makes room; its own heartbeat events, which do not fit, are kept back by Celery."""
     site = make_site()
