@@ -62,13 +62,18 @@ class _Consumer(ResultConsumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
         self.called: OrderedDict[str, None] = OrderedDict()
-        """Tasks that were subscribed to before they were sent, and not awaited yet."""
+        """Tasks that were subscribed to before they were sent, whose results are still to be told and not awaited yet."""
 
     def listened(self, task_id: str) -> None:
         """A task is about to be sent."""
         self.called[task_id] = None
         if len(self.called) > MOST_CALLED:
             self.called.popitem(last=False)
+
+    def cancel_for(self, task_id: str) -> None:
+        """Celery's own: it was told, or nobody asks any more. No lock: it is called where an `AsyncResult` is collected."""
+        self.called.pop(task_id, None)
+        super().cancel_for(task_id)
 
     def on_after_fork(self) -> None:
         self.called.clear()  # the child's subscriptions begin after the fork
@@ -78,9 +83,10 @@ class _Consumer(ResultConsumer):  # type: ignore[misc]
         self, result: Any, timeout: float | None = None, on_interval: Any = None, on_message: Any = None, **given: Any
     ) -> Iterable[None]:
         # What else is told while somebody listens for it is Celery's to pass on, and so is waiting among green threads.
-        usual = isinstance(result, AsyncResult) and on_message is None and type(self.drainer) is Drainer
-        if usual and self.called.pop(result.id, self) is None and self._is_told(result, timeout):
-            return ()
+        if isinstance(result, AsyncResult) and on_message is None and type(self.drainer) is Drainer:
+            listened = self.called.pop(result.id, self) is None
+            if result.on_ready.ready or (listened and self._is_told(result, timeout)):
+                return ()
         waiting: Iterable[None] = super()._wait_for_pending(
             result, timeout=timeout, on_interval=on_interval, on_message=on_message, **given
         )
@@ -89,7 +95,7 @@ class _Consumer(ResultConsumer):  # type: ignore[misc]
     def _is_told(self, result: Any, timeout: float | None) -> bool:
         """Whether a result comes within `FIRST` seconds, or those that its caller waits."""
         seconds = FIRST if timeout is None else min(FIRST, timeout)
-        if seconds > 0 and not result.on_ready.ready:
+        if seconds > 0:
             with suppress(TimeoutError):
                 for _ in self.drainer.drain_events_until(result.on_ready, timeout=seconds, interval=seconds):
                     pass

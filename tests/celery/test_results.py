@@ -135,6 +135,25 @@ def test_whoever_wants_each_message_gets_each(backend: Any) -> None:
     assert [each["status"] for each in told] == ["PROGRESS", states.SUCCESS]
 
 
+def test_what_was_told_while_another_one_was_awaited_is_had_at_once(backend: Any) -> None:
+    first, second = called(backend, "first"), called(backend, "second")
+    for n, task_id in enumerate(("second", "first")):
+        backend.celery_s.store_result(task_id, n, states.SUCCESS)
+    assert first.get(timeout=5) == 1
+    assert not backend.result_consumer.called
+    backend.client.config_resetstat()
+    assert second.get(timeout=5) == 0
+    assert commands(backend).keys() <= {"unsubscribe"}  # of the first one
+
+
+def test_a_result_that_was_let_go_is_looked_for_at_once(backend: Any) -> None:
+    backend.remove_pending_result(called(backend, "dropped"))  # as `AsyncResult` does when it is collected
+    called(backend, "forgotten").forget()
+    assert not backend.result_consumer.called
+    backend.celery_s.store_result("dropped", 42, states.SUCCESS)
+    assert AsyncResult("dropped", backend=backend, app=backend.app).get(timeout=5) == 42
+
+
 def test_calls_that_nobody_asks_after_are_forgotten(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kombu_elkmq.results.MOST_CALLED", 3)
     results = [called(backend, f"t{n}") for n in range(5)]
