@@ -85,19 +85,21 @@ class _Consumer(ResultConsumer):  # type: ignore[misc]
         # What else is told while somebody listens for it is Celery's to pass on, and so is waiting among green threads.
         if isinstance(result, AsyncResult) and on_message is None and type(self.drainer) is Drainer:
             listened = self.called.pop(result.id, self) is None
-            if result.on_ready.ready or (listened and self._is_told(result, timeout)):
+            if result.on_ready.ready or (listened and self._is_told(result, timeout, on_interval)):
                 return ()
         waiting: Iterable[None] = super()._wait_for_pending(
             result, timeout=timeout, on_interval=on_interval, on_message=on_message, **given
         )
         return waiting
 
-    def _is_told(self, result: Any, timeout: float | None) -> bool:
+    def _is_told(self, result: Any, timeout: float | None, on_interval: Any) -> bool:
         """Whether a result comes within `FIRST` seconds, or those that its caller waits."""
         seconds = FIRST if timeout is None else min(FIRST, timeout)
         if seconds > 0:
             with suppress(TimeoutError):
-                for _ in self.drainer.drain_events_until(result.on_ready, timeout=seconds, interval=seconds):
+                for _ in self.drainer.drain_events_until(
+                    result.on_ready, timeout=seconds, interval=seconds, on_interval=on_interval
+                ):
                     pass
         return bool(result.on_ready.ready)
 

@@ -78,7 +78,9 @@ def test_who_listened_before_he_called_is_told_and_does_not_look(backend: Any) -
     backend.celery_s.store_result("good", 42, states.SUCCESS)
     backend.celery_s.store_result("bad", ValueError("no"), states.FAILURE)
     backend.client.config_resetstat()
-    assert good.get(timeout=5) == 42
+    waits = list[None]()
+    assert good.get(timeout=5, on_interval=lambda: waits.append(None)) == 42
+    assert waits
     with pytest.raises(ValueError, match="no"):
         bad.get(timeout=5)
     assert commands(backend).keys() == {"unsubscribe"}
