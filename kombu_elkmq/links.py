@@ -255,12 +255,11 @@ class Mender:
             self._done(self._error)
 
 
-def wait_readable(fds: list[int], timeout: float | None) -> None:
-    """Wait until one of the descriptors can be read, ``timeout`` seconds at most (None: for ever)."""
+def wait_readable(fds: list[int], timeout: float | None) -> list[int]:
+    """Wait until some of the descriptors can be read, ``timeout`` seconds at most (None: for ever), and return those."""
     if not hasattr(select, "poll"):  # eventlet
-        select.select(fds, [], [], timeout)
-        return
+        return select.select(fds, [], [], timeout)[0]
     poller = select.poll()
     for fd in fds:
         poller.register(fd, select.POLLIN)
-    poller.poll(None if timeout is None else max(0, int(timeout * 1000 + 0.999)))
+    return [fd for fd, _ in poller.poll(None if timeout is None else max(0, int(timeout * 1000 + 0.999)))]

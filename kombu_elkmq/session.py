@@ -234,28 +234,31 @@ class Session(Reading):
             self.deliveries.send_on()  # with more in hand, the next call does it for several at once
 
     def _drain(self, deadline: float | None) -> None:
-        deliveries = self.deliveries
+        deliveries, ready = self.deliveries, list[int]()
         while True:
             self.check()
             self._let_them_go()
             if not deliveries.dying and deliveries.deliver_one():
                 return
-            self.pump.run()
+            for fd in ready:  # also of a connection that is owed nothing, which the server closed
+                self.read(fd)
+            self.pump.run(read=not ready)
             self.relay.run()
             self.chores()
             if deliveries.deliver_one():
                 return
-            left = self.pump.next_look()
+            left = self.pump.next_look()  # 0 where something is due at once
             if deadline is not None:
-                left = min(left, deadline - time.monotonic())
-                if left <= 0:
+                ends = deadline - time.monotonic()
+                if ends <= 0:
                     raise TimeoutError("no message came in time")
+                left = min(left, ends)
             fds = list(self.watched())
             if not fds:
                 raise RuntimeError(
                     "nothing is consumed on this connection; start a consumer before waiting for messages."
                 )
-            wait_readable(fds, left)
+            ready = wait_readable(fds, left)
             self.awake()
 
     def _let_them_go(self) -> None:

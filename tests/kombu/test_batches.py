@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from itertools import takewhile
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kombu import Connection, Exchange, Queue
+from kombu import Connection, Exchange, Producer, Queue
 from redis import Redis
 
 from kombu_elkmq.batches import BATCH, SLOW, Batches
@@ -90,6 +92,41 @@ def reads(fast_server: Server, name: str, work: Callable[[], None]) -> list[tupl
     return found
 
 
+def hasten(producer: Producer, inbox: Inbox, reader: Any) -> int:
+    """Messages as fast as they go, each waited for, until they are read together; how many."""
+    for n in range(100):
+        producer.publish(n, **VIA_SERVER)
+        inbox.wait(n + 1)
+        if reader.batches.until:
+            break
+    assert reader.batches.until
+    return len(inbox.bodies)
+
+
+def test_the_end_of_a_batch_is_no_end_of_the_wait(make_connection: Connect, name: str) -> None:
+    """Who was woken by something else right before it was told that nothing came in time, long before that time."""
+    connection = make_connection()
+    inbox = Inbox(connection, events(name), no_ack=True)
+    producer = make_connection().Producer(exchange=Exchange(name, type="topic"))
+    already = hasten(producer, inbox, connection.connection.readers[name])
+    stop, session = threading.Event(), connection.connection
+
+    def disturb() -> None:
+        while not stop.wait(0.0001):
+            session.wake()
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    try:
+        for n in range(already, already + 20):
+            producer.publish(n, **VIA_SERVER)
+            connection.drain_events(timeout=30)
+    finally:
+        stop.set()
+        disturber.join()
+    assert inbox.bodies == list(range(already + 20))
+
+
 def test_the_queue_is_left_out_of_the_wait_and_read_by_itself(
     make_connection: Connect, fast_server: Server, name: str
 ) -> None:
@@ -98,13 +135,7 @@ def test_the_queue_is_left_out_of_the_wait_and_read_by_itself(
     tasks = Inbox(connection, Queue(f"{name}-t"))
     producer = other.Producer(exchange=Exchange(f"{name}-e", type="topic"))
     reader = connection.connection.readers[f"{name}-e"]
-    for n in range(100):  # as fast as they go, each waited for: so its pace is known to be fast
-        producer.publish(n, **VIA_SERVER)
-        inbox.wait(n + 1)
-        if reader.batches.until:
-            break
-    already = len(inbox.bodies)
-    assert reader.batches.until
+    already = hasten(producer, inbox, reader)
 
     def work() -> None:
         for n in range(already, already + 30):

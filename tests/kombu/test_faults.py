@@ -64,6 +64,27 @@ def test_cut_connections_are_not_noticed(
     assert stats.run(stats.routing.queue_look(name))[2:5] == (0, 0, 0)
 
 
+def test_a_connection_that_is_closed_while_it_is_owed_nothing_is_replaced(
+    make_connection: Callable[..., Connection], fast_server: Server, name: str
+) -> None:
+    """It can be read for ever: who waits for messages came back at once each time, and used all of a core."""
+    connection = make_connection()
+    inbox = Inbox(connection, Queue(name), ack=False, prefetch_count=1)
+    producer = make_connection().Producer(routing_key=name)
+    producer.publish("held")
+    inbox.wait(1)
+    waiter = connection.connection.waiter
+    eventually(
+        lambda: inbox.nothing_comes(0.05) and not waiter.outstanding, why="nothing to be waited for: there is no room"
+    )
+    closed = waiter.client_id
+    assert fast_server.client().client_kill_filter(_id=closed) == 1
+    eventually(lambda: inbox.nothing_comes(0.05) and waiter.client_id not in (None, closed), why="another connection")
+    inbox.messages[0].ack()
+    producer.publish("next")
+    inbox.wait(2)
+
+
 def test_a_half_open_connection_is_found_and_replaced(
     make_connection: Callable[..., Connection], make_proxy: Callable[[str], Proxy], fast_server: Server, name: str
 ) -> None:
