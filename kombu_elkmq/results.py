@@ -61,12 +61,12 @@ class _Storing(threading.local):
 class _Consumer(ResultConsumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
-        self.called: OrderedDict[str, None] = OrderedDict()
+        self.called: OrderedDict[str, bool] = OrderedDict()
         """Tasks that were subscribed to before they were sent, whose results are still to be told and not awaited yet."""
 
     def listened(self, task_id: str) -> None:
         """A task is about to be sent."""
-        self.called[task_id] = None
+        self.called[task_id] = True
         if len(self.called) > MOST_CALLED:
             self.called.popitem(last=False)
 
@@ -84,7 +84,7 @@ class _Consumer(ResultConsumer):  # type: ignore[misc]
     ) -> Iterable[None]:
         # What else is told while somebody listens for it is Celery's to pass on, and so is waiting among green threads.
         if isinstance(result, AsyncResult) and on_message is None and type(self.drainer) is Drainer:
-            listened = self.called.pop(result.id, self) is None
+            listened = self.called.pop(result.id, False)
             if result.on_ready.ready or (listened and self._is_told(result, timeout, on_interval)):
                 return ()
         waiting: Iterable[None] = super()._wait_for_pending(

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from celery import Celery, states
+from celery._state import _set_task_join_will_block
 from celery.exceptions import ImproperlyConfigured
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult
 
 from tests.servers import Server
-from tests.waiting import eventually
+from tests.waiting import Program, eventually
 
 
 @pytest.fixture
@@ -163,6 +164,42 @@ def test_calls_that_nobody_asks_after_are_forgotten(backend: Any, monkeypatch: p
     for n, result in enumerate(results):
         backend.celery_s.store_result(f"t{n}", n, states.SUCCESS)
         assert result.get(timeout=5) == n
+
+
+def test_inside_of_a_task_nobody_listens_before_he_calls(backend: Any) -> None:
+    _set_task_join_will_block(True)
+    try:
+        result = called(backend, "t")
+    finally:
+        _set_task_join_will_block(False)
+    assert not backend.result_consumer.called
+    backend.celery_s.store_result("t", 42, states.SUCCESS)
+    assert result.get(timeout=5) == 42
+
+
+GREEN = """
+import sys
+if sys.argv[1] == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
+else:
+    import eventlet
+    eventlet.monkey_patch()
+from celery import Celery, states
+from celery.result import AsyncResult
+app = Celery("results", backend=sys.argv[2], set_as_current=False)
+app.backend.on_task_call(None, "t")
+result = AsyncResult("t", app=app)
+app.backend.store_result("t", 42, states.SUCCESS)
+print("got", result.get(timeout=5), flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["gevent", "eventlet"])
+def test_green_threads_wait_as_celery_has_them_wait(make_server: Callable[..., Server], kind: str) -> None:
+    pytest.importorskip(kind)
+    with Program(GREEN, kind, make_server().url.replace("redis", "elkmq", 1)) as program:
+        assert program.wait_for("got") == "got 42"
 
 
 def test_a_forked_child_looks(backend: Any) -> None:

@@ -32,9 +32,10 @@ with Connection(url) as connection:
 """
 
 FORKS = """
-import os, sys, time
+import os, sys
 from kombu import Connection, Exchange, Queue
 import kombu_elkmq
+from tests.waiting import eventually
 url, name = sys.argv[1:]
 exchange = Exchange(name, type="topic")
 queue = Queue(name, exchange, routing_key="#", auto_delete=True, durable=False, message_ttl=5)
@@ -52,8 +53,7 @@ with Connection(url) as connection, Connection(url) as other:
         with heart._changed:
             heart._members[reader]._unseen, heart._beat_at = 100, 0.0
             heart._changed.notify()
-        while heart.alone(reader) < other.connection.routes.known_since(name):
-            time.sleep(0.01)
+        eventually(lambda: heart.alone(reader) >= other.connection.routes.known_since(name))
         producer.publish("before")
         print("handed", len(connection.connection.deliveries.handed), flush=True)
         until(lambda: "before" in seen)
